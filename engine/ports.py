@@ -182,7 +182,7 @@ class ClusterPort(Protocol):
         ...
 
     async def kind(self, api_version: str, kind: str) -> KindInfo | None:
-        """Look a kind up in discovery (refreshed when unknown); None where there is no such kind."""
+        """Look a kind up in discovery, refreshed when unknown; None where there is none."""
         ...
 
     async def apply(self, request: ApplyRequest) -> Answer:

@@ -79,6 +79,18 @@ class SourceRecovered(Fact, frozen=True, omit_defaults=True):
     """A repository that could not be read can be read again."""
 
 
+class SourceChecked(Fact, frozen=True, omit_defaults=True):
+    """A repository was looked at because the SyncRequested at `requested` asked for it.
+
+    `commit` is what the ref names now; `failed` is the code of what went wrong, "" for nothing.
+    A poll without news that nobody asked for is no event.
+    """
+
+    requested: int
+    commit: str = ""
+    failed: str = ""
+
+
 class RevisionResolved(Fact, frozen=True, omit_defaults=True):
     """For every application of the repository it is now known what this commit means.
 
@@ -98,10 +110,12 @@ class DesiredRendered(Fact, frozen=True, omit_defaults=True):
     """A commit renders to these objects.
 
     `inputs` is the digest of all that the render depended on, `objects` that of the blob that
-    lists them (a JSON array of `events.vocabulary.Desired`, sorted).
+    lists them (a JSON array of `events.vocabulary.Desired`, sorted). `declared` is the position of
+    the application's declaration that was rendered.
     """
 
     commit: str
+    declared: int
     inputs: str
     renderer: str
     objects: str
@@ -112,6 +126,7 @@ class RenderFailed(Fact, frozen=True, omit_defaults=True):
     """A commit does not render; the last good desired state stays in force."""
 
     commit: str
+    declared: int
     inputs: str
     code: str
     message: str
@@ -312,6 +327,21 @@ class HealthChanged(Fact, frozen=True, omit_defaults=True):
 
     health: Health
     message: str = ""
+
+
+# Access: streams `token/…`.
+
+
+class TokenCreated(Fact, frozen=True, omit_defaults=True):
+    """A token was made for an actor of this name. `digest`: SHA-256 of the token, hexadecimal."""
+
+    digest: str
+
+
+class TokenRevoked(Fact, frozen=True, omit_defaults=True):
+    """A token is no longer good."""
+
+    reason: str = ""
 
 
 # The engine itself: streams `engine/…` and `view/…`.
