@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from engine.objects.fieldset import FieldSet, Path
 from engine.objects.managed import Entry, Managed
 from engine.objects.shape import ListShape, MapShape, SetShape
-from engine.objects.values import (
+from engine.objects.typed import (
     MISSING,
     OMITTED,
     bounded,

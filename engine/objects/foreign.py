@@ -13,7 +13,7 @@ from engine.objects.fieldset import SELF, FieldSet, Path, Tree, key_parts
 from engine.objects.kept import Kept
 from engine.objects.managed import STATUS, Entry, entries_of
 from engine.objects.ownership import MANAGER, OWNER_ANNOTATION, OWNER_LABEL
-from engine.objects.values import MISSING, child_of, is_empty, item_key
+from engine.objects.typed import MISSING, child_of, is_empty, item_key
 from events.vocabulary import Difference, DifferenceKind, ObjectRef
 
 ALLOWED: Final = frozenset({"kube-controller-manager", "clusterrole-aggregation-controller"})

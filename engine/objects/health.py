@@ -58,9 +58,9 @@ def _verdict(live: Mapping[str, Any]) -> Verdict:
 
 
 def _deployment(live: Mapping[str, Any]) -> Verdict:
-    progressed = (
-        _number(_map(live, "spec"), "progressDeadlineSeconds", _NO_DEADLINE) == _NO_DEADLINE
-    )
+    spec, status = _map(live, "spec"), _map(live, "status")
+    # Without a deadline the controller writes no Progressing condition.
+    progressed = _number(spec, "progressDeadlineSeconds", _NO_DEADLINE) == _NO_DEADLINE
     available = False
     for condition in _conditions(live):
         if condition["type"] == "Progressing":

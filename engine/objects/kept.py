@@ -25,7 +25,7 @@ from engine.objects.identity import ObjectRefused
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
 from engine.objects.shape import MapShape, shape_of, unchanged
-from engine.objects.values import MISSING, NamedItems, counted, is_composite, is_empty, item_key
+from engine.objects.typed import MISSING, NamedItems, counted, is_composite, is_empty, item_key
 from events.vocabulary import Difference, ObjectRef
 
 _FORMAT = 1

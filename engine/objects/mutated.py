@@ -21,7 +21,7 @@ from engine.objects.fieldset import (
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import SERVER_ONLY
-from engine.objects.values import (
+from engine.objects.typed import (
     MISSING,
     NamedItems,
     counted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from engine.objects.fieldset import Tree, key_of, value_of
-from engine.objects.values import (
+from engine.objects.typed import (
     MISSING,
     counted,
     is_composite,
