@@ -65,7 +65,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     document = CorrectionDocument
     types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
     kinds = ("target",)
-    indexes = ("state",)
+    indexes: tuple[str, ...] = ("state",)
 
     def apply(
         self, key: str, document: CorrectionDocument | None, event: Event, fact: Fact

@@ -48,7 +48,7 @@ class DeclaredView(StreamFold[DeclaredDocument]):
     document = DeclaredDocument
     types = names((Declared, Withdrawn, Suspended, Resumed))
     kinds = ("repo", "cluster", "app")
-    indexes = ("kind",)
+    indexes: tuple[str, ...] = ("kind",)
 
     def apply(
         self, key: str, document: DeclaredDocument | None, event: Event, fact: Fact

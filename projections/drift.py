@@ -43,7 +43,7 @@ class DriftView(StreamFold[DriftDocument]):
     document = DriftDocument
     types = names((DriftDetected, DriftResolved))
     kinds = ("target",)
-    indexes = ("state",)
+    indexes: tuple[str, ...] = ("state",)
 
     def apply(
         self, key: str, document: DriftDocument | None, event: Event, fact: Fact

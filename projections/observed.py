@@ -68,7 +68,7 @@ class ObservedView:
     version = 1
     document = ObservedDocument
     types = names((ObjectsObserved, CorrectionApplied, CorrectionFailed))
-    indexes = ("target",)
+    indexes: tuple[str, ...] = ("target",)
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the objects that were seen, or corrected."""

@@ -109,7 +109,7 @@ class TargetsView(StreamFold[TargetDocument]):
         )
     )
     kinds = ("target",)
-    indexes = ("application", "cluster")
+    indexes: tuple[str, ...] = ("application", "cluster")
 
     def apply(
         self, key: str, document: TargetDocument | None, event: Event, fact: Fact
