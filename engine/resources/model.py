@@ -1,0 +1,142 @@
+"""The declared kinds: `Repository`, `Cluster`, `Application` (`apiVersion: trueup.dev/v1`).
+
+Pure. Field names are written in camelCase in YAML. Unknown fields are refused. A field's
+`description` is what `trueup explain` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+API_VERSION = "trueup.dev/v1"
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="DNS label or subdomain, 63 chars")]
+Duration = Annotated[
+    str, Meta(pattern=r"^([0-9]+(ms|s|m|h))+$", description="for example 30s, 5m, 1h30m")
+]
+
+
+class Model(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """What all declared structures have in common."""
+
+
+class Metadata(Model, frozen=True):
+    """How a resource is called."""
+
+    name: Name
+    project: Name = "default"
+    labels: dict[str, str] = {}
+
+
+class GitRef(Model, frozen=True):
+    """What is followed: exactly one of these; the remote's default branch where none is given."""
+
+    branch: str | None = None
+    tag: str | None = None
+    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")] | None = None
+
+
+class Credentials(Model, frozen=True):
+    """Where secrets are, never what they are: each is a path below a configured root.
+
+    `tokenFile` (with `username`, default "git") for https; `sshKeyFile` with `knownHostsFile`
+    for ssh.
+    """
+
+    username: str = "git"
+    token_file: str | None = None
+    ssh_key_file: str | None = None
+    known_hosts_file: str | None = None
+
+
+class RepositorySpec(Model, frozen=True):
+    """A Git repository and the ref that is followed."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2048)]
+    ref: GitRef = GitRef()
+    credentials: Credentials | None = None
+    interval: Duration = "60s"
+
+
+class ClusterSpec(Model, frozen=True):
+    """A Kubernetes API: a kubeconfig (path and context), or the cluster the engine runs in."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    in_cluster: bool = False
+
+
+class Source(Model, frozen=True):
+    """A path in a repository of the same project."""
+
+    repository: Name
+    path: Annotated[str, Meta(max_length=1024)] = "."
+
+
+class Render(Model, frozen=True):
+    """How the path becomes objects; `auto` is kustomize where there is a kustomization file."""
+
+    type: Literal["auto", "plain", "kustomize"] = "auto"
+
+
+class LabelSelector(Model, frozen=True):
+    """Clusters whose labels have all of these values."""
+
+    match_labels: Annotated[dict[str, str], Meta(min_length=1)]
+
+
+class Targets(Model, frozen=True):
+    """Which clusters: by name, or by label; `namespace` is for objects that name none."""
+
+    clusters: tuple[Name, ...] = ()
+    selector: LabelSelector | None = None
+    namespace: str = "default"
+
+
+class Sync(Model, frozen=True):
+    """When differences are corrected. `selfHeal`: also those that no commit explains."""
+
+    mode: Literal["auto", "manual"] = "auto"
+    prune: bool = True
+    self_heal: bool = True
+
+
+class ApplicationSpec(Model, frozen=True):
+    """A path in a repository, how it is rendered, where it goes, how it is synced."""
+
+    source: Source
+    targets: Targets
+    render: Render = Render()
+    sync: Sync = Sync()
+
+
+class Repository(Model, frozen=True, tag_field="kind", tag="Repository"):
+    """A Git repository and the ref that is followed."""
+
+    api_version: Literal["trueup.dev/v1"]
+    metadata: Metadata
+    spec: RepositorySpec
+
+
+class Cluster(Model, frozen=True, tag_field="kind", tag="Cluster"):
+    """A Kubernetes API that applications go to."""
+
+    api_version: Literal["trueup.dev/v1"]
+    metadata: Metadata
+    spec: ClusterSpec
+
+
+class Application(Model, frozen=True, tag_field="kind", tag="Application"):
+    """What runs where."""
+
+    api_version: Literal["trueup.dev/v1"]
+    metadata: Metadata
+    spec: ApplicationSpec
+
+
+Resource = Repository | Cluster | Application
+STREAM_KINDS = {"Repository": "repo", "Cluster": "cluster", "Application": "app"}
+"""The first part of a resource's stream name, by kind."""

@@ -1,0 +1,382 @@
+"""Every event type: a frozen struct named in the past tense, with its schema number.
+
+Pure. The stream says what the fact is about, so a fact never repeats it. Stored bytes never
+change: to alter a shape, raise `schema` and give the codec an upcaster.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from events.vocabulary import Action, Difference, Health, ObjectRef, Observation, Result
+
+
+class Fact(Struct, frozen=True, omit_defaults=True):
+    """What all event types have in common."""
+
+    schema: ClassVar[int] = 1
+
+
+# Declared resources: streams `repo/…`, `cluster/…`, `app/…`.
+
+
+class Declared(Fact, frozen=True, omit_defaults=True):
+    """A person (or a control repository) said that a resource should be so.
+
+    `spec` is the resource's whole specification, `labels` its metadata.labels.
+    """
+
+    kind: str
+    spec: dict[str, Any]
+    labels: dict[str, str] = {}
+
+
+class Withdrawn(Fact, frozen=True, omit_defaults=True):
+    """A resource was taken back. `cascade` asks that its objects be deleted too."""
+
+    kind: str
+    cascade: bool = False
+    reason: str = ""
+
+
+# Sources: streams `repo/…`.
+
+
+class CommitSeen(Fact, frozen=True, omit_defaults=True):
+    """A commit became reachable from the followed ref.
+
+    The event's actor is the author's pseudonym. `subject` is the message's first line, at most
+    200 characters, without control characters.
+    """
+
+    commit: str
+    parents: tuple[str, ...] = ()
+    subject: str = ""
+    committed_at: int = 0
+
+
+class RefMoved(Fact, frozen=True, omit_defaults=True):
+    """The followed ref names another commit. `forced`: the previous one is no ancestor of it."""
+
+    ref: str
+    commit: str
+    previous: str = ""
+    forced: bool = False
+    skipped: int = 0
+    """Commits that were left unrecorded because they were more than one look may record."""
+
+
+class SourceFailed(Fact, frozen=True, omit_defaults=True):
+    """A repository could not be read, for a reason that it did not have before."""
+
+    code: str
+    message: str
+
+
+class SourceRecovered(Fact, frozen=True, omit_defaults=True):
+    """A repository that could not be read can be read again."""
+
+
+class SourceChecked(Fact, frozen=True, omit_defaults=True):
+    """A repository was looked at because the SyncRequested at `requested` asked for it.
+
+    `commit` is what the ref names now; `failed` is the code of what went wrong, "" for nothing.
+    A poll without news that nobody asked for is no event.
+    """
+
+    requested: int
+    commit: str = ""
+    failed: str = ""
+
+
+class RevisionResolved(Fact, frozen=True, omit_defaults=True):
+    """For every application of the repository it is now known what this commit means.
+
+    `rendered` and `failed` name the applications (`project/name`) whose inputs the commit
+    touched; for every other one the desired state is the same at this commit as before.
+    """
+
+    commit: str
+    rendered: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+# Desired: streams `app/…`.
+
+
+class DesiredRendered(Fact, frozen=True, omit_defaults=True):
+    """A commit renders to these objects.
+
+    `inputs` is the digest of all that the render depended on, `objects` that of the blob that
+    lists them (a JSON array of `events.vocabulary.Desired`, sorted). `declared` is the position of
+    the application's declaration that was rendered.
+    """
+
+    commit: str
+    declared: int
+    inputs: str
+    renderer: str
+    objects: str
+    count: int
+
+
+class RenderFailed(Fact, frozen=True, omit_defaults=True):
+    """A commit does not render; the last good desired state stays in force."""
+
+    commit: str
+    declared: int
+    inputs: str
+    code: str
+    message: str
+    file: str = ""
+    document: int = 0
+    line: int = 0
+
+
+# Clusters: streams `cluster/…`.
+
+
+class ClusterConnected(Fact, frozen=True, omit_defaults=True):
+    """A cluster answers. `server_version` is its gitVersion."""
+
+    server_version: str
+
+
+class ClusterLost(Fact, frozen=True, omit_defaults=True):
+    """A cluster no longer answers, or refuses us."""
+
+    code: str
+    message: str
+
+
+class ObjectsObserved(Fact, frozen=True, omit_defaults=True):
+    """Objects of ours changed in what counts. `source`: list, watch, get or apply."""
+
+    objects: tuple[Observation, ...]
+    source: str
+
+
+class ObservationGap(Fact, frozen=True, omit_defaults=True):
+    """Between two looks, states may have come and gone unseen."""
+
+    kind: str
+    reason: str
+
+
+class KindUnreadable(Fact, frozen=True, omit_defaults=True):
+    """A kind cannot be listed whole, so what there is of it is unknown (never: nothing).
+
+    `api_version` and `kind` as the targets declare them. `code` is `no-such-kind` where discovery
+    is whole and does not know it.
+    """
+
+    api_version: str
+    kind: str
+    code: str
+    message: str
+
+
+class KindReadable(Fact, frozen=True, omit_defaults=True):
+    """A kind was listed whole: what is not in the list does not exist.
+
+    Follows the observations of what is in the list. `namespaced` is the kind's scope.
+    """
+
+    api_version: str
+    kind: str
+    namespaced: bool
+
+
+class ObservationConfirmed(Fact, frozen=True, omit_defaults=True):
+    """A heartbeat: after listing everything afresh, `objects` objects of ours with this root.
+
+    `root` is the SHA-256 over the sorted lines `identity digest\\n` of what is present.
+    """
+
+    objects: int
+    root: str
+
+
+# Targets: streams `target/…`.
+
+
+class TargetAssigned(Fact, frozen=True, omit_defaults=True):
+    """An application goes to a cluster. `namespace` is where objects without one go."""
+
+    application: str
+    cluster: str
+    namespace: str
+
+
+class TargetUnassigned(Fact, frozen=True, omit_defaults=True):
+    """An application no longer goes to a cluster; its objects stay unless `cascade`."""
+
+    reason: str
+    cascade: bool = False
+
+
+class SyncRequested(Fact, frozen=True, omit_defaults=True):
+    """A person asked for a sync, now."""
+
+    reason: str
+    revision: str = ""
+
+
+class Suspended(Fact, frozen=True, omit_defaults=True):
+    """A person asked that nothing be corrected here. Streams `app/…` and `target/…`."""
+
+    reason: str
+
+
+class Resumed(Fact, frozen=True, omit_defaults=True):
+    """A person lifted a suspension."""
+
+    reason: str
+
+
+class Facts(Struct, frozen=True, omit_defaults=True):
+    """The positions of the facts that a decision was made on, so that it can be made again.
+
+    `seen` is the position that all views had reached; the others name the single facts.
+    """
+
+    seen: int
+    desired: int = 0
+    observed: int = 0
+    target: int = 0
+
+
+class DriftDetected(Fact, frozen=True, omit_defaults=True):
+    """A target differs from what was applied, and no commit explains it.
+
+    The event's correlation is the case's id. Written when a case opens and when it grows.
+    `omitted` counts the differences beyond those listed.
+    """
+
+    case: str
+    differences: tuple[Difference, ...]
+    omitted: int = 0
+
+
+class DriftResolved(Fact, frozen=True, omit_defaults=True):
+    """A drift case ended. `how`: corrected, reverted (somebody put it back), superseded by Git."""
+
+    case: str
+    how: str
+    correction: int = 0
+
+
+class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
+    """What is about to be done, and why: appended before the first request."""
+
+    commit: str
+    facts: Facts
+    actions: tuple[Action, ...]
+    cause: str
+    attempt: int = 1
+    drift_case: str = ""
+
+
+class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
+    """Every action of the plan at this position came to its end."""
+
+    plan: int
+    results: tuple[Result, ...]
+
+
+class CorrectionFailed(Fact, frozen=True, omit_defaults=True):
+    """Some action did not. `retry_at` is in microseconds since the epoch, 0 where it waits."""
+
+    plan: int
+    results: tuple[Result, ...]
+    code: str
+    message: str
+    attempt: int
+    retry_at: int = 0
+
+
+class CorrectionAbandoned(Fact, frozen=True, omit_defaults=True):
+    """The engine stopped between plan and outcome; what there is was observed afresh."""
+
+    plan: int
+    reason: str
+
+
+class TargetSynced(Fact, frozen=True, omit_defaults=True):
+    """A target is as this desired state (the DesiredRendered at `desired`) wants it."""
+
+    commit: str
+    desired: int
+    objects: str
+
+
+class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
+    """There is something to do, and it is not done, for this reason. Written when that changes."""
+
+    code: str
+    message: str
+    until: int = 0
+    objects: tuple[ObjectRef, ...] = ()
+
+
+class HoldLifted(Fact, frozen=True, omit_defaults=True):
+    """The reason for not acting is gone."""
+
+    code: str
+
+
+class HealthChanged(Fact, frozen=True, omit_defaults=True):
+    """A target as a whole fares differently than before."""
+
+    health: Health
+    message: str = ""
+
+
+# Access: streams `token/…`.
+
+
+class TokenCreated(Fact, frozen=True, omit_defaults=True):
+    """A token was made for an actor of this name. `digest`: SHA-256 of the token, hexadecimal."""
+
+    digest: str
+
+
+class TokenRevoked(Fact, frozen=True, omit_defaults=True):
+    """A token is no longer good."""
+
+    reason: str = ""
+
+
+# The engine itself: streams `engine/…` and `view/…`.
+
+
+class EngineStarted(Fact, frozen=True, omit_defaults=True):
+    """An engine process took the lease. `epoch` fences everyone before it."""
+
+    version: str
+    epoch: int
+
+
+class EngineStopped(Fact, frozen=True, omit_defaults=True):
+    """An engine process ended in order."""
+
+    epoch: int
+
+
+class ProjectionParked(Fact, frozen=True, omit_defaults=True):
+    """A fold failed on an event: this document of this view stays as it was before it."""
+
+    view: str
+    key: str
+    position: int
+    message: str
+
+
+def _all_types() -> dict[str, type[Fact]]:
+    return {cls.__name__: cls for cls in Fact.__subclasses__()}
+
+
+CATALOG: dict[str, type[Fact]] = _all_types()
+"""Event type by name: the class's own name."""
