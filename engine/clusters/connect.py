@@ -7,19 +7,18 @@ redirect, too many bytes) is `Unreachable`.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any
 
 import aiohttp
 import anyio
-from msgspec import Struct
 from yarl import URL
 
 from engine.clusters.access import Access, AccessReader
 from engine.clusters.plugin import AccessRefused
 from engine.clusters.settings import MIB, ClusterSettings
+from engine.clusters.wire import Response
 
 _JSON = "application/json"
 _ERROR_BYTES = MIB
@@ -32,19 +31,6 @@ class Unreachable(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
-
-
-class Response(Struct, frozen=True):
-    """An answer: its status, its body, and how many seconds the server asks to wait."""
-
-    status: int
-    body: bytes
-    retry_after: float | None = None
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the status says that it was done."""
-        return 200 <= self.status < 300
 
 
 class Refused(Exception):
@@ -122,9 +108,11 @@ class Connection:
             raise AssertionError
 
         if urgent:
-            return await self._translated(once, seconds)
+            with _errors(seconds):
+                return await once()
         async with self._slots:
-            return await self._translated(once, seconds)
+            with _errors(seconds):
+                return await once()
 
     @asynccontextmanager
     async def stream(
@@ -135,23 +123,16 @@ class Connection:
         Raises `Refused` where the answer is no stream, `Unreachable` where there is none or where
         it breaks; a line over the limit is `Unreachable("too-large")`.
         """
-        headers = {"Accept": _JSON}
-        try:
+        async with AsyncExitStack() as stack:
             with _errors(timeout):
-                async with self._send("GET", path, params, headers, None, timeout, idle) as answer:
-                    if answer.status != 200:
-                        raise Refused(await _read(answer, _ERROR_BYTES))
-                    yield _lines(answer, self._settings.object_bytes)
-        except AccessRefused as error:
-            raise Unreachable(error.code, error.message) from None
-
-    async def _translated(self, once: Any, seconds: float) -> Response:
-        try:
-            with _errors(seconds):
-                response: Response = await once()
-                return response
-        except AccessRefused as error:
-            raise Unreachable(error.code, error.message) from None
+                answer = await stack.enter_async_context(
+                    self._send("GET", path, params, {"Accept": _JSON}, None, timeout, idle)
+                )
+                if answer.status != 200:
+                    raise Refused(await _read(answer, _ERROR_BYTES))
+            lines = _lines(answer, self._settings.object_bytes, timeout)
+            stack.push_async_callback(lines.aclose)
+            yield lines
 
     @asynccontextmanager
     async def _send(
@@ -234,6 +215,8 @@ class _errors:  # noqa: N801 -- used as a function
         traceback: TracebackType | None,
     ) -> None:
         match error:
+            case AccessRefused():
+                raise Unreachable(error.code, error.message) from None
             case TimeoutError():
                 raise Unreachable(
                     "timed-out", f"The server did not answer in time (limit {self._seconds:g} s)."
@@ -265,21 +248,24 @@ async def _read(answer: aiohttp.ClientResponse, limit: int) -> Response:
     return Response(answer.status, bytes(body), _retry_after(answer.headers.get("Retry-After")))
 
 
-async def _lines(answer: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
+async def _lines(
+    answer: aiohttp.ClientResponse, limit: int, seconds: float
+) -> AsyncGenerator[bytes, None]:
     rest = bytearray()
-    async for chunk in answer.content.iter_any():
-        start = 0
-        while (end := chunk.find(b"\n", start)) >= 0:
-            if rest:
-                rest += chunk[start:end]
-                yield bytes(rest)
-                rest.clear()
-            elif end > start:
-                yield chunk[start:end]
-            start = end + 1
-        rest += chunk[start:]
-        if len(rest) > limit:
-            raise Unreachable("too-large", f"The server sends a line of over {limit} bytes.")
+    with _errors(seconds):
+        async for chunk in answer.content.iter_any():
+            start = 0
+            while (end := chunk.find(b"\n", start)) >= 0:
+                if rest:
+                    rest += chunk[start:end]
+                    yield bytes(rest)
+                    rest.clear()
+                elif end > start:
+                    yield chunk[start:end]
+                start = end + 1
+            rest += chunk[start:]
+            if len(rest) > limit:
+                raise Unreachable("too-large", f"The server sends a line of over {limit} bytes.")
 
 
 def _retry_after(text: str | None) -> float | None:

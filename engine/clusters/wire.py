@@ -18,6 +18,19 @@ class Garbage(Exception):
     """An answer that is not what the Kubernetes API promises."""
 
 
+class Response(Struct, frozen=True):
+    """An answer: its status, its body, and how many seconds the server asks to wait."""
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status says that it was done."""
+        return 200 <= self.status < 300
+
+
 class ListMeta(Struct, rename="camel"):
     """Where a list stands. `continue_` is the token of the next page, "" for none."""
 
