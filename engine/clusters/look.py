@@ -50,9 +50,7 @@ def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
         live=live,
         uid=str(metadata.get("uid", "")),
         version=str(metadata.get("resourceVersion", "")),
-        presence=(
-            Presence.TERMINATING if metadata.get("deletionTimestamp") else Presence.PRESENT
-        ),
+        presence=(Presence.TERMINATING if metadata.get("deletionTimestamp") else Presence.PRESENT),
         health=health,
         message=message,
         owner=owner_of(live),
