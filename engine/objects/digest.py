@@ -63,7 +63,8 @@ def change_digest(
     kept: Kept | None,
     live: Mapping[str, Any],
     foreign: Sequence[Difference],
-    health: tuple[Health, str],
+    health: Health,
+    message: str,
     presence: Presence,
 ) -> str:
     """Return the digest of what counts as a change of an object (`Observation.digest`).
@@ -80,7 +81,7 @@ def change_digest(
     ours: Any = body_hash(live).hex()
     if kept is not None:
         ours = [extract(kept, live), Managed(live).own_raw()]
-    return digest_of(_bytes([uid, presence.value, health[0].value, health[1], others, ours]))
+    return digest_of(_bytes([uid, presence.value, health.value, message, others, ours]))
 
 
 def storable(live: Mapping[str, Any]) -> dict[str, Any]:
