@@ -22,7 +22,7 @@ from msgspec import Struct
 from engine.objects import compare
 from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
 from engine.objects.identity import ObjectRefused
-from engine.objects.managed import Managed
+from engine.objects.managed import Managed, own_raw
 from engine.objects.ownership import MANAGER
 from engine.objects.quick import Quick, quick_of, unchanged
 from engine.objects.shape import MapShape, shape_of
