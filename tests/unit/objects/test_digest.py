@@ -8,7 +8,7 @@ import pytest
 from engine.objects.digest import body_hash, change_digest, managed_signature, storable
 from engine.objects.foreign import foreign
 from engine.objects.identity import ObjectRefused
-from engine.objects.kept import freeze
+from engine.objects.kept import Kept, freeze
 from events.vocabulary import Health, Presence
 from tests.unit.objects.test_kept import REF, applied, obj, updated
 
@@ -92,6 +92,19 @@ def test_our_values_ownership_health_and_identity_count() -> None:
         change_digest(freeze(live()), live(), [], Health.HEALTHY, "ok", Presence.TERMINATING),
     }
     assert len(others) == 7
+
+
+def test_a_kept_form_that_was_stored_gives_the_same_digest() -> None:
+    seen = obj({"b": 2, "a": 1}, applied({"f:b": {}, "f:a": {}}))
+    kept = freeze(seen)
+    assert kept is not None
+    again = Kept.decode(kept.encode())
+    for live in (seen, obj({"b": 3, "a": 1}, applied({"f:a": {}, "f:b": {}}))):
+        one, two = (
+            change_digest(form, live, [], Health.HEALTHY, "", Presence.PRESENT)
+            for form in (kept, again)
+        )
+        assert one == two
 
 
 def test_without_a_kept_form_the_body_counts() -> None:

@@ -165,10 +165,18 @@ def test_a_duplicate_is_one_difference() -> None:
     ]
 
 
+def test_of_duplicates_in_an_answer_one_is_kept() -> None:
+    twice = [item("a", 1), item("a", 1)]
+    kept = kept_of({"l": twice}, ITEMS)
+    assert kept.values["spec"] == {"l": [item("a", 1)]}
+    assert found(kept, {"l": [item("a", 1)]}) == []
+
+
 def test_another_order_of_our_items_is_one_difference_without_an_author() -> None:
     kept = kept_of({"l": [item("a", 1), item("b", 2)]}, ITEMS)
     live = {"l": [item("b", 2), item("x", 0), item("a", 1)]}
-    listed = differences(kept, obj(live, applied(ITEMS), updated(ITEMS)), REF)
+    theirs = updated({"f:l": {".": {}, **ITEMS["f:l"]}})
+    listed = differences(kept, obj(live, applied(ITEMS), theirs), REF)
     assert listed == [Difference(DifferenceKind.REORDERED, REF, ".spec.l", ["a", "b"], ["b", "a"])]
 
 
