@@ -20,7 +20,7 @@ import orjson
 from msgspec import Struct
 
 from engine.objects import compare
-from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
+from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, key_parts, value_of
 from engine.objects.identity import ObjectRefused
 from engine.objects.managed import Managed, own_raw
 from engine.objects.ownership import MANAGER
@@ -61,9 +61,17 @@ class Kept(Struct, frozen=True, dict=True):
         return quick_of(self.shape)
 
     def encode(self) -> bytes:
-        """Return the bytes to store; equal kept forms have equal bytes."""
+        """Return the bytes to store; equal kept forms have equal bytes.
+
+        Raises `ObjectRefused("bad-value")` on what is nested too deeply.
+        """
         # Not the canonical form: that one would turn a kept 1.0 into 1, which is another value.
-        return orjson.dumps(msgspec.to_builtins(self), option=orjson.OPT_SORT_KEYS)
+        try:
+            return orjson.dumps(msgspec.to_builtins(self), option=orjson.OPT_SORT_KEYS)
+        except (TypeError, RecursionError) as error:
+            raise ObjectRefused(
+                "bad-value", f"The kept form cannot be written as JSON: {error}"
+            ) from None
 
     @classmethod
     def decode(cls, body: bytes) -> Kept:
@@ -91,6 +99,15 @@ def freeze(
     unset: Tree = {}
     values = _frozen(own.fields.tree, answer, MISSING if sent is None else sent, unset)
     return Kept(str(answer.get("apiVersion", "")), own.raw, values, unset)
+
+
+def refreeze(kept: Kept, answer: Mapping[str, Any]) -> Kept | None:
+    """Return the kept form of a later answer (a dry run's) to the apply that `kept` came of.
+
+    What was sent is no longer at hand: what the first kept form knows of it is taken over. None
+    where nothing is ours. Raises `ObjectRefused("bad-fields")`.
+    """
+    return freeze(answer, sent=_as_sent(kept.fields.tree, kept.values, kept.unset))
 
 
 def extract(kept: Kept, live: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +148,40 @@ def compare_with(
     if not is_owned:
         found += compare.ownership(kept.fields, managed, ref, paths)
     return found, any(managed.is_ours(path) for path in paths)
+
+
+def _as_sent(fields: Tree, values: Mapping[str, Any], unset: Tree) -> dict[str, Any]:
+    """Return a body that would have been kept as this was: nulls and empties where they were."""
+    sent: dict[str, Any] = {}
+    for element, sub in fields.items():
+        if element[:2] != "f:":
+            continue
+        name, left = element[2:], unset.get(element)
+        value = values.get(name, MISSING)
+        if type(value) is dict and sub:
+            sent[name] = _as_sent(sub, value, left or {})
+        elif type(value) is list and sub:
+            sent[name] = _items_as_sent(sub, value, left or {})
+        elif value is not MISSING:
+            sent[name] = value
+        elif left is None and not sub:
+            sent[name] = None
+    return sent
+
+
+def _items_as_sent(fields: Tree, values: list[Any], unset: Tree) -> list[Any]:
+    elements = {key_parts(element): element for element in fields if element[:2] == "k:"}
+    all_names = {names for names, _ in elements}
+    items: list[Any] = []
+    for item in values:
+        keys = ((names, item_key(item, names)) for names in all_names)
+        element = next((elements[key] for key in keys if key in elements), None)
+        if element is None:
+            items.append(item)  # of a set, or atomic
+        else:
+            inner = _as_sent(fields[element], item, unset.get(element, {}))
+            items.append({**key_of(element), **inner})
+    return items
 
 
 def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, unset: Tree) -> dict[str, Any]:
