@@ -69,18 +69,6 @@ class FieldSet:
                 yield path
             stack.extend(((*path, key), sub) for key, sub in node.items() if key != SELF)
 
-    def covers(self, path: Path) -> bool:
-        """Whether a path is a member, or lies within a member that has no children (an atom)."""
-        node = self.tree
-        for element in path:
-            inner = node.get(element)
-            if inner is None:
-                return False
-            if not inner:
-                return True
-            node = inner
-        return SELF in node
-
     def reaches(self, path: Path) -> bool:
         """Whether some member is a path or lies below it."""
         return self.node(path) is not None

@@ -48,11 +48,15 @@ class Managed:
         self.own = next((entry for entry in self.entries if entry.is_own(manager)), None)
 
     def author(self, path: Path) -> Entry | None:
-        """Return the latest of the other entries that cover a path, None where none does."""
-        covering = [
-            entry for entry in self.entries if entry is not self.own and entry.fields.covers(path)
+        """Return the latest of the other entries that own a path or what is below it, or None.
+
+        Owning what is above it says nothing: whoever once made a map goes on owning the map when
+        others have taken over all its fields.
+        """
+        owning = [
+            entry for entry in self.entries if entry is not self.own and entry.fields.reaches(path)
         ]
-        return max(covering, key=lambda entry: entry.time, default=None)
+        return max(owning, key=lambda entry: entry.time, default=None)
 
     def leaf_owner(self, path: Path) -> Entry | None:
         """Return the latest of the other entries that own a path as a whole, nothing below it."""
@@ -64,8 +68,8 @@ class Managed:
         return max(owners, key=lambda entry: entry.time, default=None)
 
     def is_ours(self, path: Path) -> bool:
-        """Whether our own entry still covers a path."""
-        return self.own is not None and self.own.fields.covers(path)
+        """Whether our own entry still has a path or what is below it."""
+        return self.own is not None and self.own.fields.reaches(path)
 
 
 def own_raw(live: Mapping[str, Any], manager: str = MANAGER) -> Tree:

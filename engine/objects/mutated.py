@@ -100,13 +100,16 @@ class _Walk:
         names = max((key_parts(element)[0] for element in node if element[:2] == "k:"), key=len)
         named, matched = NamedItems(sent, names), set[int]()
         for item in answer:
-            # Through the answer, since only there is a key that a default filled in.
+            # Through the answer, since only there is a key that a default filled in; and only
+            # its items that are ours, or another's might be taken for what that default made.
             key = item_key(item, names)
-            ours = MISSING if key is None else named.find(key)
+            if key is None:
+                continue
+            element = key_element({name: item[name] for name in names if name in item})
+            ours = named.find(key) if element in node else MISSING
             if ours is not MISSING:
                 matched.add(id(ours))
-                element = key_element({name: item[name] for name in names if name in item})
-                self.value(ours, item, node.get(element, {}), (*path, element))
+                self.value(ours, item, node[element], (*path, element))
         for item in sent:
             if id(item) not in matched:
                 element = key_element({name: item[name] for name in names if name in item})

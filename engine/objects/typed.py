@@ -77,17 +77,22 @@ class NamedItems:
 
     def __init__(self, items: Any, names: tuple[str, ...]) -> None:
         self.names = names
+        self._whole: dict[tuple[Any, ...], Any] = {}
         # By which key fields an item lacks, so that finding one never searches.
-        self._items: dict[tuple[bool, ...], dict[tuple[Any, ...], Any]] = {}
+        self._lacking: dict[tuple[bool, ...], dict[tuple[Any, ...], Any]] = {}
         for item in items if isinstance(items, list) else ():
             key = item_key(item, names)
-            if key is not None:
+            if key is not None and None in key:
                 lacks = tuple(part is None for part in key)
-                self._items.setdefault(lacks, {}).setdefault(key, item)
+                self._lacking.setdefault(lacks, {}).setdefault(key, item)
+            elif key is not None:
+                self._whole.setdefault(key, item)
 
     def find(self, parts: tuple[Any, ...]) -> Any:
         """Return the item of these key values, or MISSING."""
-        for lacks, items in self._items.items():
+        if (item := self._whole.get(parts, MISSING)) is not MISSING:
+            return item
+        for lacks, items in self._lacking.items():
             key = tuple(None if out else part for out, part in zip(lacks, parts, strict=True))
             if key in items:
                 return items[key]

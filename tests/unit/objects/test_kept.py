@@ -222,6 +222,19 @@ def test_items_are_matched_to_what_was_sent_without_its_default_keys() -> None:
     assert found(kept, {"p": [{"port": 80, "protocol": "TCP", "x": 6}]}) == []
 
 
+def test_an_item_without_its_default_key_is_not_taken_for_its_neighbour() -> None:
+    fields = {
+        "f:p": {
+            'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:x": {}},
+            'k:{"port":80,"protocol":"UDP"}': {".": {}, "f:port": {}, "f:protocol": {}, "f:x": {}},
+        }
+    }
+    tcp, udp = {"port": 80, "x": None}, {"port": 80, "protocol": "UDP", "x": 2}
+    answer = {"p": [{**tcp, "protocol": "TCP", "x": 1}, udp]}
+    kept = kept_of(answer, fields, {"p": [tcp, udp]})
+    assert kept.values["spec"] == {"p": [{"port": 80, "protocol": "TCP"}, udp]}
+
+
 def test_sets_have_no_order_and_each_member_counts() -> None:
     kept = kept_of({"s": ["a", "b"]}, {"f:s": {'v:"a"': {}, 'v:"b"': {}}})
     assert found(kept, {"s": ["b", "x", "a"]}) == []
@@ -231,7 +244,7 @@ def test_sets_have_no_order_and_each_member_counts() -> None:
     assert found(numbers, {"s": [True, 1.0]}) == [("removed", ".spec.s[=1]", 1, None)]
 
 
-def test_the_author_is_the_latest_that_covers_the_path() -> None:
+def test_the_author_is_the_latest_that_owns_the_path() -> None:
     kept = kept_of({"a": 1}, {"f:a": {}})
     live = obj(
         {"a": 2},
@@ -246,6 +259,16 @@ def test_the_author_is_the_latest_that_covers_the_path() -> None:
         "scale",
         "2026-01-02T00:00:00Z",
     )
+
+
+def test_who_owns_only_the_map_is_not_the_author() -> None:
+    kept = kept_of({"m": {"a": 1}}, {"f:m": {"f:a": {}}})
+    maker = updated({"f:m": {}}, "maker", time="2026-01-09T00:00:00Z")
+    live = obj({"m": {"a": 2}}, updated({"f:m": {"f:a": {}}}), maker)
+    assert next(d.manager for d in differences(kept, live, REF)) == "other"
+    # Our own entry too may be left with the bare map, and then the field is not ours.
+    live = obj({"m": {"a": 2}}, applied({"f:m": {}}), updated({"f:m": {"f:a": {}}}))
+    assert not compare_with(kept, live, REF)[1]
 
 
 def test_values_that_another_took_over_are_ownership_lost() -> None:

@@ -62,6 +62,20 @@ def test_items_are_aligned_by_the_keys_of_managed_fields() -> None:
     ]
 
 
+def test_an_item_without_its_default_key_is_not_taken_for_its_neighbour() -> None:
+    tcp, udp = 'k:{"port":80,"protocol":"TCP"}', 'k:{"port":80,"protocol":"UDP"}'
+    fields = {"f:p": {tcp: {".": {}, "f:x": {}}, udp: {".": {}, "f:x": {}}}}
+    answer = {
+        "p": [
+            {"port": 80, "protocol": "SCTP", "x": 3},
+            {"port": 80, "protocol": "UDP", "x": 2},
+            {"port": 80, "protocol": "TCP", "x": 1},
+        ]
+    }
+    sent = {"p": [{"port": 80, "x": 1}, {"port": 80, "protocol": "UDP", "x": 2}]}
+    assert told(sent, answer, fields) == []
+
+
 def test_sets_are_compared_by_member_and_other_lists_by_place() -> None:
     fields = {"f:s": {'v:"a"': {}}, "f:l": {}}
     assert told({"s": ["b", "a"]}, {"s": ["a", "x", "b"]}, fields) == []
