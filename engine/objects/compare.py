@@ -98,7 +98,11 @@ def extracted(shape: MapShape, live: Any, managed: Managed, path: Path = ()) -> 
         value = live.get(name)
         if value is not None:
             taken = _is_taken(managed, (*path, f"f:{name}"), value)
-            values[name] = value if taken or not is_composite(value) else type(kept)()
+            values[name] = value if taken or type(value) is not type(kept) else type(kept)()
+    for name, kept in shape.opened:
+        value = live.get(name)
+        if value is not None:
+            values[name] = type(kept)() if type(value) is type(kept) else value
     for name in shape.unset:
         value = live.get(name)
         if _is_set(managed, (*path, f"f:{name}"), value):
@@ -159,9 +163,12 @@ def _is_taken(managed: Managed, path: Path, value: Any) -> bool:
     """Whether content of what we named empty is a change of ours, and not somebody's addition.
 
     `{}` in FieldsV1 is an empty map or an atomic value. Who owns exactly that path owns the value
-    as a whole: then it was atomic, and was replaced.
+    as a whole: then it was atomic, and was replaced. But nobody owns parts of an atomic value:
+    where somebody does, the other has only named the same empty map as we have.
     """
-    return bool(value) and managed.leaf_owner(path) is not None
+    if not value or managed.leaf_owner(path) is None:
+        return False
+    return not any(entry.fields.node(path) for entry in managed.entries)
 
 
 def _is_set(managed: Managed, path: Path, value: Any) -> bool:
@@ -180,7 +187,9 @@ class _Walk:
         for name, value in (*shape.texts.items(), *shape.atoms):
             self.atom(value, live.get(name, MISSING), (*path, f"f:{name}"))
         for name, value in shape.empties:
-            self.empty(value, live.get(name), (*path, f"f:{name}"))
+            self.empty(value, live.get(name), (*path, f"f:{name}"), may_be_taken=True)
+        for name, value in shape.opened:
+            self.empty(value, live.get(name), (*path, f"f:{name}"), may_be_taken=False)
         for name in shape.unset:
             inner, value = (*path, f"f:{name}"), live.get(name)
             if _is_set(self.managed, inner, value):
@@ -210,10 +219,12 @@ class _Walk:
         elif not same_value(before, after):
             self.add(DifferenceKind.CHANGED, path, before, after)
 
-    def empty(self, before: Any, after: Any, path: Path) -> None:
+    def empty(self, before: Any, after: Any, path: Path, *, may_be_taken: bool) -> None:
         if after is None:
             self.add(DifferenceKind.REMOVED, path, before, MISSING)
-        elif not is_composite(after) or _is_taken(self.managed, path, after):
+        elif type(after) is not type(before) or (
+            may_be_taken and _is_taken(self.managed, path, after)
+        ):
             self.add(DifferenceKind.CHANGED, path, before, after)
 
     def replaced(self, before: Any, after: Any, path: Path) -> None:
@@ -263,6 +274,7 @@ class _Walk:
 def kept_value(shape: MapShape) -> dict[str, Any]:
     """Return the kept value that a shape was built from."""
     values: dict[str, Any] = {**shape.texts, **dict(shape.atoms), **dict(shape.empties)}
+    values.update(shape.opened)
     for name, inner, required in shape.maps:
         if required:
             values[name] = kept_value(inner)

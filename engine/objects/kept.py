@@ -25,7 +25,7 @@ from engine.objects.identity import ObjectRefused
 from engine.objects.managed import Managed, own_raw
 from engine.objects.ownership import MANAGER
 from engine.objects.quick import Quick, quick_of, unchanged
-from engine.objects.shape import MapShape, shape_of
+from engine.objects.shape import OPENED, UNSET, MapShape, shape_of
 from engine.objects.typed import MISSING, NamedItems, counted, is_composite, is_empty, item_key
 from events.vocabulary import Difference, ObjectRef
 
@@ -41,8 +41,8 @@ class Kept(Struct, frozen=True, dict=True):
     """Our entry's FieldsV1, as the server wrote it."""
     values: dict[str, Any]
     """The object cut down to our fields; of lists our items, with their keys, in their order."""
-    unset: dict[str, Any]
-    """FieldsV1 of what we named and the server left out as zero."""
+    marks: dict[str, Any]
+    """FieldsV1 with a mark at each leaf that needs one: see `UNSET` and `OPENED`."""
     format: int = _FORMAT
 
     @cached_property
@@ -53,7 +53,7 @@ class Kept(Struct, frozen=True, dict=True):
     @cached_property
     def shape(self) -> MapShape:
         """The form that comparisons walk."""
-        return shape_of(self.fields.tree, self.values, self.unset)
+        return shape_of(self.fields.tree, self.values, self.marks)
 
     @cached_property
     def quick(self) -> Quick:
@@ -96,9 +96,9 @@ def freeze(
     own = Managed(answer, manager).own
     if own is None:
         return None
-    unset: Tree = {}
-    values = _frozen(own.fields.tree, answer, MISSING if sent is None else sent, unset)
-    return Kept(str(answer.get("apiVersion", "")), own.raw, values, unset)
+    marks: Tree = {}
+    values = _frozen(own.fields.tree, answer, MISSING if sent is None else sent, marks)
+    return Kept(str(answer.get("apiVersion", "")), own.raw, values, marks)
 
 
 def refreeze(kept: Kept, answer: Mapping[str, Any]) -> Kept | None:
@@ -107,7 +107,7 @@ def refreeze(kept: Kept, answer: Mapping[str, Any]) -> Kept | None:
     What was sent is no longer at hand: what the first kept form knows of it is taken over. None
     where nothing is ours. Raises `ObjectRefused("bad-fields")`.
     """
-    return freeze(answer, sent=_as_sent(kept.fields.tree, kept.values, kept.unset))
+    return freeze(answer, sent=_as_sent(kept.fields.tree, kept.values, kept.marks))
 
 
 def extract(kept: Kept, live: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,26 +150,25 @@ def compare_with(
     return found, any(managed.is_ours(path) for path in paths)
 
 
-def _as_sent(fields: Tree, values: Mapping[str, Any], unset: Tree) -> dict[str, Any]:
+def _as_sent(fields: Tree, values: Mapping[str, Any], marks: Tree) -> dict[str, Any]:
     """Return a body that would have been kept as this was: nulls and empties where they were."""
     sent: dict[str, Any] = {}
     for element, sub in fields.items():
         if element[:2] != "f:":
             continue
-        name, left = element[2:], unset.get(element)
-        value = values.get(name, MISSING)
+        name, value = element[2:], values.get(element[2:], MISSING)
         if type(value) is dict and sub:
-            sent[name] = _as_sent(sub, value, left or {})
+            sent[name] = _as_sent(sub, value, marks.get(element, {}))
         elif type(value) is list and sub:
-            sent[name] = _items_as_sent(sub, value, left or {})
+            sent[name] = _items_as_sent(sub, value, marks.get(element, {}))
         elif value is not MISSING:
             sent[name] = value
-        elif left is None and not sub:
+        elif element not in marks and not sub:
             sent[name] = None
     return sent
 
 
-def _items_as_sent(fields: Tree, values: list[Any], unset: Tree) -> list[Any]:
+def _items_as_sent(fields: Tree, values: list[Any], marks: Tree) -> list[Any]:
     elements = {key_parts(element): element for element in fields if element[:2] == "k:"}
     all_names = {names for names, _ in elements}
     items: list[Any] = []
@@ -179,13 +178,13 @@ def _items_as_sent(fields: Tree, values: list[Any], unset: Tree) -> list[Any]:
         if element is None:
             items.append(item)  # of a set, or atomic
         else:
-            inner = _as_sent(fields[element], item, unset.get(element, {}))
+            inner = _as_sent(fields[element], item, marks.get(element, {}))
             items.append({**key_of(element), **inner})
     return items
 
 
-def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, unset: Tree) -> dict[str, Any]:
-    """Project an answer's map to our fields; collect in `unset` what it has no value for."""
+def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, marks: Tree) -> dict[str, Any]:
+    """Project an answer's map to our fields; collect the marks that are needed."""
     values: dict[str, Any] = {}
     for element, sub in fields.items():
         if element[:2] != "f:":
@@ -195,18 +194,20 @@ def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, unset: Tree) -> 
         value = answer.get(name)
         if value is None:
             if not sub and _may_stay_unset(ours):
-                unset[element] = {}
+                marks[element] = UNSET
             continue
         inner: Tree = {}
         kept = _frozen_value(sub, value, ours, inner)
         if kept is not MISSING:
             values[name] = kept
         if inner:
-            unset[element] = inner
+            marks[element] = inner
+        elif not sub and value and is_empty(kept):
+            marks[element] = OPENED
     return values
 
 
-def _frozen_value(sub: Tree, value: Any, ours: Any, unset: Tree) -> Any:
+def _frozen_value(sub: Tree, value: Any, ours: Any, marks: Tree) -> Any:
     if ours is None:
         return MISSING  # null was sent, so that whatever is there is not ours
     if not sub or not is_composite(value):
@@ -214,15 +215,15 @@ def _frozen_value(sub: Tree, value: Any, ours: Any, unset: Tree) -> Any:
             return type(value)()
         return value
     if type(value) is dict:
-        inner = _frozen(sub, value, ours, unset)
+        inner = _frozen(sub, value, ours, marks)
         return inner if inner or SELF in sub else MISSING
-    return _frozen_list(sub, value, ours, unset)
+    return _frozen_list(sub, value, ours, marks)
 
 
-def _frozen_list(sub: Tree, value: list[Any], sent: Any, unset: Tree) -> Any:
+def _frozen_list(sub: Tree, value: list[Any], sent: Any, marks: Tree) -> Any:
     keys = {element: key_of(element) for element in sub if element[:2] == "k:"}
     if keys:
-        return _frozen_items(sub, value, sent, unset, keys)
+        return _frozen_items(sub, value, sent, marks, keys)
     ours = [value_of(element) for element in sub if element[:2] == "v:"]
     if not ours:
         return value  # by place only: as good as atomic
@@ -232,7 +233,7 @@ def _frozen_list(sub: Tree, value: list[Any], sent: Any, unset: Tree) -> Any:
 
 
 def _frozen_items(
-    sub: Tree, value: list[Any], sent: Any, unset: Tree, keys: dict[str, dict[str, Any]]
+    sub: Tree, value: list[Any], sent: Any, marks: Tree, keys: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
     names = tuple(sorted({name for key in keys.values() for name in key}))
     by_key = {tuple(key.get(name) for name in names): element for element, key in keys.items()}
@@ -251,7 +252,7 @@ def _frozen_items(
         # The keys are ours even where a default filled one in.
         items.append({**key, **kept})
         if inner:
-            unset[element] = inner
+            marks[element] = inner
     return items
 
 

@@ -23,6 +23,7 @@ class Rest(NamedTuple):
     atoms: tuple[tuple[str, type, Any], ...]
     """Where numbers and booleans are: `==` alone takes 1 for true."""
     empties: tuple[tuple[str, Any], ...]
+    opened: tuple[tuple[str, Any], ...]
     unset: tuple[str, ...]
     maps: tuple[tuple[str, Texts, Rest | None, bool], ...]
     lists: tuple[tuple[str, tuple[tuple[Texts, Rest | None], ...], ListShape], ...]
@@ -53,6 +54,7 @@ def _quick(shape: MapShape, texts: dict[str, Any], atoms: list[tuple[str, type, 
     rest = Rest(
         tuple(atoms),
         shape.empties,
+        shape.opened,
         shape.unset,
         tuple((name, *quick_of(inner), required) for name, inner, required in shape.maps),
         tuple((name, _items(items), items) for name, items in shape.lists),
@@ -79,7 +81,7 @@ def _holds(texts: Texts, rest: Rest | None, live: dict[str, Any]) -> bool:
         return False
     if rest is None:
         return True
-    atoms, empties, unset, maps, lists, sets = rest
+    atoms, empties, opened, unset, maps, lists, sets = rest
     for name, kind, value in atoms:
         found = live.get(name)
         if type(found) is not kind or found != value:
@@ -100,6 +102,9 @@ def _holds(texts: Texts, rest: Rest | None, live: dict[str, Any]) -> bool:
     for name, value in empties:
         # Content below may be others' or a change of ours: who owns it tells, and not from here.
         if type(live.get(name)) is not type(value) or live[name]:
+            return False
+    for name, value in opened:
+        if type(live.get(name)) is not type(value):
             return False
     for name in unset:
         if live.get(name):

@@ -6,7 +6,7 @@ A shape is built once for a kept form. `engine.objects.quick` answers most event
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from engine.objects.fieldset import Tree, key_of, value_of
 from engine.objects.typed import (
@@ -17,6 +17,11 @@ from engine.objects.typed import (
     item_key,
 )
 
+UNSET: Final = "unset"
+"""Mark of a field that we named and the server left out as zero."""
+OPENED: Final = "opened"
+"""Mark of a map or list that we named empty and the server filled with defaults."""
+
 
 class MapShape(NamedTuple):
     """What is ours in a map, by field name."""
@@ -26,7 +31,9 @@ class MapShape(NamedTuple):
     atoms: tuple[tuple[str, Any], ...]
     """Other values, compared whole and by type."""
     empties: tuple[tuple[str, Any], ...]
-    """Named empty maps and lists: only their presence is ours."""
+    """Named empty maps and lists: only their presence is ours, as long as nobody replaces them."""
+    opened: tuple[tuple[str, Any], ...]
+    """Named empty, and the server filled them with defaults: only their presence is ours."""
     unset: tuple[str, ...]
     """Named, and the server left them out as zero: to stay unset."""
     maps: tuple[tuple[str, MapShape, bool], ...]
@@ -53,12 +60,13 @@ class SetShape(NamedTuple):
     elements: tuple[str, ...]
 
 
-def shape_of(fields: Tree, values: Any, unset: Tree) -> MapShape:
-    """Build the shape of a map: its fields of ours, their kept values, what is to stay unset."""
+def shape_of(fields: Tree, values: Any, marks: Tree) -> MapShape:
+    """Build the shape of a map from its fields of ours, their kept values, and marks on them."""
     texts: dict[str, str] = {}
     atoms: list[tuple[str, Any]] = []
     empties: list[tuple[str, Any]] = []
-    still_unset: list[str] = []
+    opened: list[tuple[str, Any]] = []
+    unset: list[str] = []
     maps: list[tuple[str, MapShape, bool]] = []
     lists: list[tuple[str, ListShape]] = []
     sets: list[tuple[str, SetShape]] = []
@@ -67,12 +75,13 @@ def shape_of(fields: Tree, values: Any, unset: Tree) -> MapShape:
             continue
         name = element[2:]
         value = values.get(name, MISSING)
-        below = unset.get(element, {})
+        mark = marks.get(element)
+        below = mark if isinstance(mark, dict) else {}
         if value is MISSING and below:
             maps.append((name, shape_of(sub, {}, below), False))
         elif value is MISSING:
-            if element in unset:
-                still_unset.append(name)
+            if mark == UNSET:
+                unset.append(name)
         elif sub and type(value) is dict:
             maps.append((name, shape_of(sub, value, below), True))
         elif type(value) is list and _has(sub, "k:"):
@@ -82,14 +91,15 @@ def shape_of(fields: Tree, values: Any, unset: Tree) -> MapShape:
         elif type(value) is str:
             texts[name] = value
         elif is_empty(value):
-            empties.append((name, value))
+            (opened if mark == OPENED else empties).append((name, value))
         else:
             atoms.append((name, value))
     return MapShape(
         texts,
         tuple(atoms),
         tuple(empties),
-        tuple(still_unset),
+        tuple(opened),
+        tuple(unset),
         tuple(maps),
         tuple(lists),
         tuple(sets),
@@ -100,7 +110,7 @@ def _has(fields: Tree, kind: str) -> bool:
     return any(element[:2] == kind for element in fields)
 
 
-def _list_shape(fields: Tree, values: list[Any], unset: Tree) -> ListShape:
+def _list_shape(fields: Tree, values: list[Any], marks: Tree) -> ListShape:
     keys = {element: key_of(element) for element in fields if element[:2] == "k:"}
     names = tuple(sorted({name for key in keys.values() for name in key}))
     ours = {tuple(key.get(name) for name in names): element for element, key in keys.items()}
@@ -108,7 +118,7 @@ def _list_shape(fields: Tree, values: list[Any], unset: Tree) -> ListShape:
     for item in values:
         key = item_key(item, names)
         if key is not None and key not in found and (element := ours.get(key)) is not None:
-            inner = shape_of(fields[element], item, unset.get(element, {}))
+            inner = shape_of(fields[element], item, marks.get(element, {}))
             found[key] = (element, inner)
     return ListShape(
         names,

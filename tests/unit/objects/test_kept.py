@@ -95,6 +95,21 @@ def test_a_named_empty_that_another_owns_as_a_whole_was_replaced() -> None:
     assert found(kept, {"e": {}}, atomic) == []
 
 
+def test_a_named_empty_that_another_names_too_was_not_replaced_by_a_third() -> None:
+    kept = kept_of({"e": {}}, {"f:e": {}})
+    also = updated({"f:e": {}}, "also")
+    assert found(kept, {"e": {"x": 1}}, also, updated({"f:e": {"f:x": {}}})) == []
+    assert found(kept, {"e": [1]}, also) == [("changed", ".spec.e", {}, [1])]
+
+
+def test_what_the_server_filled_is_never_taken_for_replaced() -> None:
+    kept = kept_of({"e": {"default": 1}}, {"f:e": {}}, {"e": {}})
+    also = applied({"f:e": {}}, "also")
+    assert found(kept, {"e": {"default": 2}}, also) == []
+    assert found(kept, {"e": "x"}, also) == [("changed", ".spec.e", {}, "x")]
+    assert found(kept, {}, also) == [("removed", ".spec.e", {}, None)]
+
+
 def test_defaults_within_a_named_empty_are_not_ours_where_what_was_sent_is_known() -> None:
     fields = {"f:strategy": {}}
     defaulted = {"strategy": {"type": "RollingUpdate"}}
@@ -306,7 +321,7 @@ def test_endless_differences_are_cut_and_counted() -> None:
 
 @pytest.mark.parametrize(
     "body", [b"", b"nope", b"[]", b'{"api_version":1}', b'{"format":9}',
-             b'{"api_version":"v1","owned":{},"values":{},"unset":{},"format":9}'],
+             b'{"api_version":"v1","owned":{},"values":{},"marks":{},"format":9}'],
 )  # fmt: skip
 def test_what_is_no_kept_form_is_refused(body: bytes) -> None:
     with pytest.raises(ObjectRefused) as refused:
