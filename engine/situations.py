@@ -22,9 +22,9 @@ from projections.observed import OBSERVED, ObservedDocument
 from projections.projection import Projection, Reader
 from projections.sources import SOURCES, SourceDocument
 from projections.targets import TARGETS
+from projections.views import read_all
 
 D = TypeVar("D", bound=Struct)
-_PAGE = 1000
 _inventory = msgspec.json.Decoder(tuple[Desired, ...])
 
 
@@ -77,17 +77,8 @@ async def read_situation(
 
 async def read_objects(reader: Reader, target: TargetId) -> dict[str, ObservedDocument]:
     """Read every object of a target, by identity."""
-    observed: dict[str, ObservedDocument] = {}
-    after = ""
-    while True:
-        page = await reader.page(
-            OBSERVED, where={"target": target.stream}, after=after, limit=_PAGE
-        )
-        for found in page:
-            observed[found.document.ref.identity] = found.document
-        if len(page) < _PAGE:
-            return observed
-        after = page[-1].key
+    found = await read_all(reader, OBSERVED, where={"target": target.stream})
+    return {item.document.ref.identity: item.document for item in found}
 
 
 async def read_inventory(log: EventLog, digest: str) -> tuple[Desired, ...]:

@@ -162,6 +162,7 @@ def _apply(
         secret=desired.secret,
         uid=observed.uid if observed and present else "",
         resource_version=observed.resource_version if observed and present else "",
+        observed=observed.digest if observed and present else "",
         force=present,
         wave=wave_of(ref, Verb.APPLY),
     )
@@ -175,5 +176,6 @@ def delete(observed: ObservedDocument, reason: str) -> Action:
         reason=reason,
         uid=observed.uid,
         resource_version=observed.resource_version,
+        observed=observed.digest,
         wave=wave_of(observed.ref, Verb.DELETE),
     )
