@@ -111,6 +111,11 @@ class Memory:
         group = api_version.rpartition("/")[0]
         return list(self._kinds.get((group, kind), {}).values())
 
+    def forget_versions(self, api_version: str, kind: str) -> None:
+        """Take whatever comes next of this kind as newer: the server's own count went back."""
+        for entry in self.of_kind(api_version, kind):
+            self.put(replace(entry, version=""))
+
     def __iter__(self) -> Iterator[Entry]:
         for entries in self._kinds.values():
             yield from entries.values()
