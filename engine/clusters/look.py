@@ -31,9 +31,9 @@ class Look(Struct, frozen=True):
     health: Health
     message: str
     owner: Owner | None
-    body: str
-    signature: str
-    fares: str
+    body: bytes
+    signature: bytes
+    fares: bytes
 
 
 def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
@@ -48,15 +48,13 @@ def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
         live=live,
         uid=str(metadata.get("uid", "")),
         version=str(metadata.get("resourceVersion", "")),
-        presence=(
-            Presence.TERMINATING if metadata.get("deletionTimestamp") else Presence.PRESENT
-        ),
+        presence=(Presence.TERMINATING if metadata.get("deletionTimestamp") else Presence.PRESENT),
         health=health,
         message=message,
         owner=owner_of(live),
         body=body_hash(live),
         signature=managed_signature(live),
-        fares=hashlib.sha256(f"{health}\n{message}".encode()).hexdigest()[:16],
+        fares=hashlib.sha256(f"{health}\n{message}".encode()).digest()[:8],
     )
 
 

@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True, gc=False):
 
     `version` is the latest resourceVersion seen, `recorded` the one that the log has: between the
     two, nothing that counts has changed. `body`, `signature` and `health` are hashes that tell,
-    without looking further, that nothing has; "" where they are not known yet.
+    without looking further, that nothing has; empty where they are not known yet.
     """
 
     ref: ObjectRef
@@ -46,9 +46,9 @@ class Entry(Struct, frozen=True, gc=False):
     kept: str | None
     presence: Presence
     application: str
-    body: str = ""
-    signature: str = ""
-    health: str = ""
+    body: bytes = b""
+    signature: bytes = b""
+    health: bytes = b""
 
 
 class Held(Struct, frozen=True):

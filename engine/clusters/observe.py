@@ -23,7 +23,7 @@ from engine.objects.foreign import foreign
 from engine.objects.kept import Kept, compare_with, differences
 from engine.objects.redact import Redactor
 from events.event import Blob
-from events.vocabulary import Difference, Health, ObjectRef, Observation, Presence
+from events.vocabulary import Health, ObjectRef, Observation, Presence
 
 Fetch = Callable[[ObjectRef], Awaitable[bytes | None]]
 """GET an object; None where there is none."""
@@ -264,10 +264,8 @@ class Observer:
         return reading
 
     def _digest(self, seen: Look, kept: Kept | None) -> str:
-        others: list[Difference] = []
-        if kept is not None:
-            others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
-        return change_digest(kept, seen.live, others, seen.health, seen.message, seen.presence)
+        others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
+        return change_digest(kept, seen.live, others, (seen.health, seen.message), seen.presence)
 
     def _gone(self, entry: Entry, source: str) -> None:
         """Record that an object is gone, unless it has come back or a deed has begun meanwhile."""

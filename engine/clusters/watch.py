@@ -225,9 +225,7 @@ class KindWatcher:
             # After a start nothing but digests is known, so each object is compared in full.
             await self._tools.kept.load(list(kept.values())[: self._tools.settings.kept_forms])
         for item in found.items or ():
-            ref = await self._tools.observer.saw(
-                self.api_version, self.kind, bytes(item), "list"
-            )
+            ref = await self._tools.observer.saw(self.api_version, self.kind, bytes(item), "list")
             seen.add(ref.identity)
             await lowlevel.checkpoint()
         return seen
@@ -361,4 +359,3 @@ class KindWatcher:
 
     def _gap(self, reason: str) -> None:
         self._tools.recorder.fact(ObservationGap(f"{self.api_version}/{self.kind}", reason))
-
