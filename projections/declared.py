@@ -42,13 +42,13 @@ class DeclaredDocument(Struct, frozen=True, omit_defaults=True):
 
 
 class DeclaredView(StreamFold[DeclaredDocument]):
-    """Resources by stream; indexed by kind while they are declared."""
+    """Resources by stream; while declared, indexed by kind and an application's repository."""
 
     name = "declared"
     document = DeclaredDocument
     types = names((Declared, Withdrawn, Suspended, Resumed))
     kinds = ("repo", "cluster", "app")
-    indexes: tuple[str, ...] = ("kind",)
+    indexes: tuple[str, ...] = ("kind", "repository")
 
     def apply(
         self, key: str, document: DeclaredDocument | None, event: Event, fact: Fact
@@ -85,8 +85,13 @@ class DeclaredView(StreamFold[DeclaredDocument]):
         return document
 
     def index(self, document: DeclaredDocument) -> tuple[str | None, ...]:
-        """The kind, while declared."""
-        return (None if document.withdrawn else document.kind,)
+        """The kind and the repository's stream, while declared."""
+        if document.withdrawn:
+            return (None, None)
+        if document.kind != "Application":
+            return (document.kind, None)
+        repository = document.spec["source"]["repository"]
+        return (document.kind, f"repo/{document.project}/{repository}")
 
 
 def suspension(event: Event, fact: Suspended) -> Suspension:

@@ -42,7 +42,7 @@ class StreamFold(Generic[D]):
         return ()
 
 
-class TargetId(Struct, frozen=True):
+class TargetId(Struct, frozen=True, order=True):
     """One application on one cluster, both of one project."""
 
     project: str

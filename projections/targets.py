@@ -29,7 +29,7 @@ from events.catalog import (
 from events.event import Event
 from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
-from projections.fold import StreamFold, names, target_of
+from projections.fold import StreamFold, TargetId, names, target_of
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
@@ -85,7 +85,7 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
 
 
 class TargetsView(StreamFold[TargetDocument]):
-    """Targets by stream; indexed by application and cluster (as streams)."""
+    """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
     document = TargetDocument
@@ -109,7 +109,7 @@ class TargetsView(StreamFold[TargetDocument]):
         )
     )
     kinds = ("target",)
-    indexes: tuple[str, ...] = ("application", "cluster")
+    indexes: tuple[str, ...] = ("application", "cluster", "request")
 
     def apply(
         self, key: str, document: TargetDocument | None, event: Event, fact: Fact
@@ -127,9 +127,11 @@ class TargetsView(StreamFold[TargetDocument]):
         return replace(_fold(document, event, fact), version=event.version, position=event.position)
 
     def index(self, document: TargetDocument) -> tuple[str | None, ...]:
-        """The application's and the cluster's stream."""
-        target = target_of(f"target/{document.project}/{document.application}@{document.cluster}")
-        return (target.app_stream, target.cluster_stream)
+        """The application's and the cluster's stream; "open" while a request is unanswered."""
+        target = TargetId(document.project, document.application, document.cluster)
+        request, synced = document.request, document.synced
+        is_open = request and not (synced and synced.position > request.position)
+        return (target.app_stream, target.cluster_stream, "open" if is_open else None)
 
 
 def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
