@@ -80,12 +80,19 @@ class Cluster:
         return output
 
     async def apply(
-        self, *manifests: Mapping[str, Any], user: str = "admin", manager: str = "kubectl"
+        self,
+        *manifests: Mapping[str, Any],
+        user: str = "admin",
+        manager: str = "kubectl",
+        namespace: str = "default",
     ) -> None:
-        """Apply manifests server-side, forcing conflicts, as field manager `manager`."""
+        """Apply manifests server-side, forcing conflicts, as field manager `manager`.
+
+        Those that name no namespace go to `namespace`.
+        """
         await self.kubectl(
             *("apply", "--server-side", "--force-conflicts", f"--field-manager={manager}"),
-            *("-f", "-"),
+            *("--namespace", namespace, "-f", "-"),
             user=user,
             stdin=manifests,
         )
