@@ -30,6 +30,24 @@ class Output:
         return orjson.loads(self.stdout)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the API server answered."""
+
+    status: int
+    text: bytes
+
+    @property
+    def body(self) -> Any:
+        """The body, parsed; raises `orjson.JSONDecodeError` when it is not one JSON value."""
+        return orjson.loads(self.text)
+
+    @property
+    def events(self) -> list[Any]:
+        """The events of a watch that has ended, parsed; raises as `body` does."""
+        return [orjson.loads(line) for line in self.text.splitlines()]
+
+
 class Cluster:
     """A cluster that a kubeconfig leads to."""
 

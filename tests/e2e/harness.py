@@ -14,7 +14,6 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +32,7 @@ from tests.e2e.binaries import (
     existing_cluster,
     find_binaries,
 )
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Answer, Cluster
 from tests.e2e.pki import Authority, KeyPair, TokenSigner
 from tests.e2e.process import ControlPlaneError, Part, Port
 from tests.e2e.users import (
@@ -52,24 +51,6 @@ _SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the API server answered."""
-
-    status: int
-    text: bytes
-
-    @property
-    def body(self) -> Any:
-        """The body, parsed; raises `orjson.JSONDecodeError` when it is not one JSON value."""
-        return orjson.loads(self.text)
-
-    @property
-    def events(self) -> list[Any]:
-        """The events of a watch that has ended, parsed; raises as `body` does."""
-        return [orjson.loads(line) for line in self.text.splitlines()]
 
 
 class ControlPlane(Cluster):

@@ -22,6 +22,8 @@ from tests.e2e.users import User
 
 pytestmark = pytest.mark.anyio
 
+ROOT = Path(__file__).parents[2]
+
 MakeControlPlane = Callable[..., Awaitable[ControlPlane]]
 
 
@@ -329,7 +331,7 @@ async def by_hand(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[anyio.
 
     async def up() -> anyio.abc.Process:
         command = [sys.executable, "-m", "tests.e2e.harness", "up", "--dir", str(tmp_path)]
-        started.append(await anyio.open_process(command, stderr=None))
+        started.append(await anyio.open_process(command, stderr=None, cwd=ROOT))
         return started[-1]
 
     yield up
