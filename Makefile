@@ -41,6 +41,16 @@ format: $(VENV)/.dev ## put the code in order
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache (needs Go)
+	@sh tests/e2e/controlplane/build.sh
+
+e2e: $(VENV)/.dev ## run the end-to-end suite on a real control plane, where one is at hand
+	@$(BIN)/python -m tests.e2e.harness find; case $$? in \
+	  0) $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS) ;; \
+	  3) ;; \
+	  *) exit 1 ;; \
+	esac
+
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile --universal --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra build pyproject.toml -o requirements.lock -q
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock -q

@@ -128,8 +128,10 @@ class Renderer(Protocol):
 class ApplyRequest(Struct, frozen=True):
     """One server-side apply. `body` is whole (not redacted) and carries our label and annotation.
 
-    `uid` and `resource_version` are preconditions where not "". `desired` is the digest that the
-    body came from, handed back in the answer.
+    `uid`, `resource_version` and `observed` (an observation's digest) are preconditions where not
+    "": where the object has another resourceVersion, but the same digest, the apply goes on with
+    the new one; where the digest is another too, the outcome is STALE. `desired` is the digest
+    that the body came from.
     """
 
     ref: ObjectRef
@@ -138,6 +140,7 @@ class ApplyRequest(Struct, frozen=True):
     force: bool
     uid: str = ""
     resource_version: str = ""
+    observed: str = ""
 
 
 class Answer(Struct, frozen=True):
@@ -171,7 +174,14 @@ class ClusterPort(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the cluster answers and every wanted kind was listed, or found unreadable."""
+        """Whether the cluster answers and every wanted kind was listed, or found unreadable.
+
+        What was observed until then is appended to the log before this turns true.
+        """
+        ...
+
+    async def until_ready(self) -> None:
+        """Wait until `ready`."""
         ...
 
     async def want(self, application: str, kinds: Collection[tuple[str, str]]) -> None:
@@ -189,8 +199,10 @@ class ClusterPort(Protocol):
         """Server-side apply as manager `trueup`."""
         ...
 
-    async def delete(self, ref: ObjectRef, uid: str, resource_version: str) -> Answer:
-        """Delete with preconditions, in the background."""
+    async def delete(
+        self, ref: ObjectRef, uid: str, resource_version: str, observed: str
+    ) -> Answer:
+        """Delete in the background, with the same preconditions as an apply."""
         ...
 
     async def established(self, name: str, timeout: float) -> bool:

@@ -168,7 +168,8 @@ class ObservationGap(Fact, frozen=True, omit_defaults=True):
 class KindUnreadable(Fact, frozen=True, omit_defaults=True):
     """A kind cannot be listed whole, so what there is of it is unknown (never: nothing).
 
-    `api_version` and `kind` as the targets declare them.
+    `api_version` and `kind` as the targets declare them. `code` is `no-such-kind` where discovery
+    is whole and does not know it.
     """
 
     api_version: str
@@ -178,10 +179,14 @@ class KindUnreadable(Fact, frozen=True, omit_defaults=True):
 
 
 class KindReadable(Fact, frozen=True, omit_defaults=True):
-    """A kind was listed whole: what is not in the list does not exist."""
+    """A kind was listed whole: what is not in the list does not exist.
+
+    Follows the observations of what is in the list. `namespaced` is the kind's scope.
+    """
 
     api_version: str
     kind: str
+    namespaced: bool
 
 
 class ObservationConfirmed(Fact, frozen=True, omit_defaults=True):

@@ -154,8 +154,10 @@ class Verb(StrEnum):
 class Action(Struct, frozen=True, omit_defaults=True):
     """One bare step of a plan. `reason` is one of the words of `engine.decide`.
 
-    `uid` and `resource_version` are preconditions; "" means that the object is not there as far
-    as is known. `force` is false at first contact with an object that is not ours.
+    `uid`, `resource_version` and `observed` (the digest of the observation) are what the decision
+    saw; "" means that the object is not there as far as is known. The deed is done only while the
+    object still counts as the same: a new resourceVersion with the same digest is mere status.
+    `force` is false at first contact with an object that is not ours.
     """
 
     verb: Verb
@@ -165,6 +167,7 @@ class Action(Struct, frozen=True, omit_defaults=True):
     secret: bool = False
     uid: str = ""
     resource_version: str = ""
+    observed: str = ""
     force: bool = False
     wave: int = 0
 

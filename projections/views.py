@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
 
 from events.event import Position
-from projections.projection import Reader
+from projections.projection import Found, Projection, Reader
+
+D = TypeVar("D", bound=Struct)
+_PAGE = 1000
 
 
 class Views(Protocol):
@@ -22,3 +28,20 @@ class Views(Protocol):
         Raises TimeoutError after `timeout` seconds.
         """
         ...
+
+
+async def read_all(
+    reader: Reader,
+    view: Projection[D],
+    *,
+    prefix: str = "",
+    where: Mapping[str, str] | None = None,
+) -> list[Found[D]]:
+    """Read every document with a key prefix and indexed values, page by page, in key order."""
+    found: list[Found[D]] = []
+    while True:
+        after = found[-1].key if found else ""
+        page = await reader.page(view, prefix=prefix, where=where, after=after, limit=_PAGE)
+        found += page
+        if len(page) < _PAGE:
+            return found

@@ -1,0 +1,66 @@
+"""One look at a live object: redacted, with what tells whether anything that counts changed. Pure.
+
+Nothing gets past here that still has a secret value in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from msgspec import Struct
+
+from engine.objects.canonical import canonical
+from engine.objects.digest import body_hash, managed_signature, storable
+from engine.objects.health import health_of
+from engine.objects.ownership import OWNER_LABEL, owner_of
+from engine.objects.redact import Redactor
+from engine.ports import Owner
+from events.event import Blob, blob
+from events.vocabulary import Health, ObjectRef, Presence
+
+
+class Look(Struct, frozen=True):
+    """A live object, as it may be stored. `body`, `signature`, `fares` are hashes."""
+
+    ref: ObjectRef
+    live: dict[str, Any]
+    uid: str
+    version: str
+    presence: Presence
+    health: Health
+    message: str
+    owner: Owner | None
+    is_labelled: bool
+    body: str
+    signature: str
+    fares: str
+
+
+def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
+    """Look at an object as the API server sent it. Raises `ObjectRefused`."""
+    # Items of a list come without these two.
+    live = {"apiVersion": ref.api_version, "kind": ref.kind} | live
+    live, _ = redactor.redact(live)
+    metadata = live["metadata"]
+    labels = metadata.get("labels")
+    health, message = health_of(live)
+    return Look(
+        ref=ref,
+        live=live,
+        uid=str(metadata.get("uid", "")),
+        version=str(metadata.get("resourceVersion", "")),
+        presence=(Presence.TERMINATING if metadata.get("deletionTimestamp") else Presence.PRESENT),
+        health=health,
+        message=message,
+        owner=owner_of(live),
+        is_labelled=isinstance(labels, dict) and OWNER_LABEL in labels,
+        body=body_hash(live),
+        signature=managed_signature(live),
+        fares=hashlib.sha256(f"{health}\n{message}".encode()).hexdigest()[:16],
+    )
+
+
+def body_of(seen: Look) -> Blob:
+    """Return the object as it is stored: redacted, without its status."""
+    return blob(canonical(storable(seen.live)))

@@ -1,0 +1,148 @@
+"""What a cluster's reader remembers of each object: digests and versions, never bodies. Pure.
+
+An entry is replaced, never changed, so that whoever awaited something can tell by identity
+whether the entry is still the one that the work began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.clusters.wire import is_older
+from events.vocabulary import ObjectRef, Presence
+
+MAX_ABSENT = 10_000
+"""How many objects that are gone are remembered, per cluster."""
+
+
+class Baseline(Struct, frozen=True, gc=False):
+    """What the log last recorded of one object. `kept` is the digest of its kept form."""
+
+    ref: ObjectRef
+    uid: str
+    resource_version: str
+    digest: str
+    kept: str | None
+    presence: Presence
+    application: str
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One object, as last seen and as last recorded.
+
+    `version` is the latest resourceVersion seen, `recorded` the one that the log has: between the
+    two, nothing that counts has changed. `body`, `signature` and `health` are hashes that tell,
+    without looking further, that nothing has; "" where they are not known yet.
+    """
+
+    ref: ObjectRef
+    uid: str
+    version: str
+    recorded: str
+    digest: str
+    kept: str | None
+    presence: Presence
+    application: str
+    body: str = ""
+    signature: str = ""
+    health: str = ""
+
+
+class Held(Struct, frozen=True):
+    """What came of an object while a deed on it was in flight: only its latest state counts.
+
+    `left`: it left the filter at least once, so that only a GET can say how it is now.
+    """
+
+    ref: ObjectRef
+    uid: str = ""
+    version: str = ""
+    body: bytes = b""
+    source: str = ""
+    left: bool = False
+
+
+class Memory:
+    """The entries of one cluster, by kind and identity, and which objects have a deed in flight."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], dict[str, Entry]] = {}
+        self._absent: dict[str, None] = {}
+        self._flights: dict[str, int] = {}
+        self._held: dict[str, Held] = {}
+
+    def load(self, baselines: Iterable[Baseline]) -> None:
+        """Begin with what the log recorded; what is known already stays."""
+        for known in baselines:
+            if self.get(known.ref) is None:
+                self.put(
+                    Entry(
+                        ref=known.ref,
+                        uid=known.uid,
+                        version=known.resource_version,
+                        recorded=known.resource_version,
+                        digest=known.digest,
+                        kept=known.kept,
+                        presence=known.presence,
+                        application=known.application,
+                    )
+                )
+
+    def get(self, ref: ObjectRef) -> Entry | None:
+        """Return what is remembered of an object, whatever API version it is named by."""
+        return self._kinds.get((ref.group, ref.kind), {}).get(ref.identity)
+
+    def put(self, entry: Entry) -> None:
+        """Remember an object as it is now."""
+        ref = entry.ref
+        identity = ref.identity
+        self._kinds.setdefault((ref.group, ref.kind), {})[identity] = entry
+        self._absent.pop(identity, None)
+        if entry.presence is Presence.ABSENT:
+            self._absent[identity] = None
+            if len(self._absent) > MAX_ABSENT:
+                self._drop(next(iter(self._absent)))
+
+    def of_kind(self, api_version: str, kind: str) -> list[Entry]:
+        """Return the entries of a kind, in whatever version, those of absent objects included."""
+        group = api_version.rpartition("/")[0]
+        return list(self._kinds.get((group, kind), {}).values())
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entries in self._kinds.values():
+            yield from entries.values()
+
+    def begin(self, identity: str) -> None:
+        """Hold this object's events from now on: a deed is in flight."""
+        self._flights[identity] = self._flights.get(identity, 0) + 1
+
+    def end(self, identity: str) -> Held | None:
+        """Say that the deed has ended; return the event that was held, when it was the last."""
+        left = self._flights.get(identity, 0) - 1
+        if left > 0:
+            self._flights[identity] = left
+            return None
+        self._flights.pop(identity, None)
+        return self._held.pop(identity, None)
+
+    def hold(self, held: Held) -> bool:
+        """Hold an event where a deed is in flight. Else False."""
+        identity = held.ref.identity
+        if identity not in self._flights:
+            return False
+        before = self._held.get(identity)
+        if before and before.uid == held.uid and is_older(held.version, before.version):
+            held = before
+        if before and before.left:
+            held = replace(held, left=True)
+        self._held[identity] = held
+        return True
+
+    def _drop(self, identity: str) -> None:
+        self._absent.pop(identity, None)
+        for entries in self._kinds.values():
+            if entries.pop(identity, None) is not None:
+                return

@@ -1,0 +1,314 @@
+"""What a seen object means: nothing, or a change of what counts, which becomes an event.
+
+Lists, watches, single looks and our own applies all end here, in whatever order they come: for one
+uid a lower resourceVersion never replaces a higher, and while a deed on an object is in flight its
+events wait. `docs/difference.md`, "On each watch event", has the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.clusters.kept import KeptForms
+from engine.clusters.look import Look, body_of, look
+from engine.clusters.memory import Entry, Held, Memory
+from engine.clusters.record import Recorder
+from engine.clusters.wire import header, is_newer, object_of
+from engine.objects.compare import differences, foreign
+from engine.objects.digest import change_digest
+from engine.objects.kept import Kept, freeze
+from engine.objects.redact import Redactor
+from events.event import Blob
+from events.vocabulary import Difference, Health, ObjectRef, Observation, Presence
+
+Fetch = Callable[[ObjectRef], Awaitable[bytes | None]]
+"""GET an object; None where there is none."""
+Reread = Callable[[ObjectRef, str], Awaitable[dict[str, Any] | None]]
+"""Ask the server, by a dry run, how it reads what was last applied to this object (of this uid).
+
+Returns the redacted answer; None where it cannot be told.
+"""
+
+
+class Verdict(Struct, frozen=True):
+    """An entry as it is to be, and the observation to record; None where nothing counts."""
+
+    entry: Entry
+    observation: Observation | None = None
+    blobs: tuple[Blob, ...] = ()
+
+
+class Observer:
+    """Turns what was seen of one cluster's objects into what is remembered and recorded.
+
+    `log_id` tells our objects; `watched` says whether a kind is watched in an API version.
+    """
+
+    def __init__(
+        self,
+        *,
+        log_id: str,
+        memory: Memory,
+        kept: KeptForms,
+        redactor: Redactor,
+        recorder: Recorder,
+        fetch: Fetch,
+        reread: Reread,
+        watched: Callable[[str, str], bool],
+        foreign_allowed: Collection[str],
+    ) -> None:
+        self._log_id = log_id
+        self._memory, self._kept, self._redactor = memory, kept, redactor
+        self._recorder, self._fetch, self._reread = recorder, fetch, reread
+        self._watched = watched
+        self._foreign_allowed = frozenset(foreign_allowed)
+        self.strays: dict[str, ObjectRef] = {}
+        """Objects of ours outside the filter, or of which it is not known: by identity."""
+
+    async def saw(self, api_version: str, kind: str, body: bytes, source: str) -> ObjectRef:
+        """Take note of an object as it was sent. Raises `Garbage`, `ObjectRefused`.
+
+        Where the object was applied in another API version than it was seen in, it is fetched in
+        that one, which raises what fetching raises.
+        """
+        meta = header(body)
+        ref = ObjectRef(api_version, kind, meta.namespace, meta.name)
+        held = Held(ref, meta.uid, meta.resource_version, body, source)
+        seen: Look | None = None
+        while not self._memory.hold(held):
+            entry = self._memory.get(ref)
+            if entry is not None and not _is_news(entry, meta.uid, meta.resource_version):
+                break
+            if entry is not None and entry.ref.api_version != api_version:
+                if not self._watched(entry.ref.api_version, kind):
+                    await self._look_again(entry, source)
+                break
+            seen = seen or look(ref, object_of(body), self._redactor)
+            if await self._noted(entry, seen, source):
+                break
+        return ref
+
+    async def left(self, api_version: str, kind: str, body: bytes) -> None:
+        """Take note that an object left the filter: only a GET tells whether it is gone."""
+        meta = header(body)
+        ref = ObjectRef(api_version, kind, meta.namespace, meta.name)
+        entry = self._memory.get(ref)
+        if entry is None or entry.presence is Presence.ABSENT:
+            return
+        if entry.uid != meta.uid and not self._memory.hold(Held(ref, left=True)):
+            # An earlier object of this name; the later one has been seen already.
+            return
+        await self.confirm(entry.ref)
+
+    async def confirm(self, ref: ObjectRef) -> None:
+        """Look whether an object that is not in the filter is there at all.
+
+        Where it cannot be told, or where it is there without our label, it becomes a stray: to be
+        looked at again. Raises `Garbage`, `ObjectRefused` on an answer that is no object.
+        """
+        if self._memory.hold(Held(ref, left=True)):
+            return
+        entry = self._memory.get(ref)
+        if entry is None or entry.presence is Presence.ABSENT:
+            self.strays.pop(ref.identity, None)
+            return
+        self.strays[ref.identity] = entry.ref
+        body = await self._fetch(entry.ref)
+        if body is None:
+            self._gone(entry, "get")
+            return
+        seen = look(entry.ref, object_of(body), self._redactor)
+        if seen.is_labelled:
+            self.strays.pop(ref.identity, None)
+        await self.saw(entry.ref.api_version, entry.ref.kind, body, "get")
+
+    async def release(self, ref: ObjectRef) -> None:
+        """End a deed on an object, and take note of what came of it meanwhile.
+
+        Raises what `saw` and `confirm` raise.
+        """
+        held = self._memory.end(ref.identity)
+        if held is None:
+            return
+        if held.left:
+            await self.confirm(held.ref)
+        else:
+            await self.saw(held.ref.api_version, held.ref.kind, held.body, held.source)
+
+    async def applied(self, seen: Look, kept: Kept | None, application: str) -> Verdict:
+        """Remember the answer to an apply; the verdict's observation is the caller's to record."""
+        stored = self._kept.put(kept) if kept is not None else None
+        digest = self._digest(seen, kept)
+        entry = _entry(seen, digest, stored.digest if stored else None, application)
+        self._memory.put(replace(entry, recorded=seen.version))
+        self.strays.pop(seen.ref.identity, None)
+        body = body_of(seen)
+        blobs = (body, stored) if stored else (body,)
+        return Verdict(entry, _observation(entry, seen, body), blobs)
+
+    def deleted(self, entry: Entry) -> Observation:
+        """Remember that an object is gone by our own deed; return what is to be recorded of it."""
+        self._memory.put(replace(entry, presence=Presence.ABSENT, digest=""))
+        self.strays.pop(entry.ref.identity, None)
+        return _absence(entry)
+
+    async def _look_again(self, entry: Entry, source: str) -> None:
+        body = await self._fetch(entry.ref)
+        if body is None:
+            self._gone(entry, source)
+            return
+        await self.saw(entry.ref.api_version, entry.ref.kind, body, source)
+
+    async def _noted(self, entry: Entry | None, seen: Look, source: str) -> bool:
+        """Judge and remember; False where the entry changed meanwhile, so that it is to be redone.
+
+        From the check on, nothing awaits: memory and record go together.
+        """
+        verdict = await self._judged(entry, seen)
+        if verdict is not None and verdict.observation is not None:
+            await self._recorder.room()
+        if self._memory.get(seen.ref) is not entry:
+            return False
+        if self._memory.hold(Held(seen.ref, seen.uid, left=True)):
+            # A deed began meanwhile. What was seen was before it; afterwards a GET tells.
+            return True
+        if verdict is None:
+            if entry is not None and entry.presence is not Presence.ABSENT:
+                self._gone(entry, source)
+            return True
+        self._memory.put(verdict.entry)
+        if verdict.observation is not None:
+            self._recorder.observation(verdict.observation, source, verdict.blobs)
+        return True
+
+    async def _judged(self, entry: Entry | None, seen: Look) -> Verdict | None:
+        """Return what an object comes to; None where it is not ours."""
+        is_ours = seen.owner is not None and seen.owner.log_id == self._log_id
+        is_known = entry is not None and entry.uid == seen.uid
+        if not is_ours and not is_known:
+            return None
+        application = entry.application if entry is not None else ""
+        if is_ours and seen.owner is not None:
+            application = f"{seen.owner.project}/{seen.owner.application}"
+        if entry is not None and is_known and _is_same(entry, seen, application):
+            return Verdict(replace(entry, version=seen.version))
+        digest_of_kept = entry.kept if entry is not None else None
+        kept = await self._kept.get(digest_of_kept)
+        digest = self._digest(seen, kept)
+        now = _entry(seen, digest, digest_of_kept, application)
+        if (
+            entry is not None
+            and is_known
+            and digest == entry.digest
+            and (application, now.presence) == (entry.application, entry.presence)
+        ):
+            return Verdict(replace(now, recorded=entry.recorded))
+        return await self._changed(entry, now, seen, kept)
+
+    async def _changed(
+        self, entry: Entry | None, now: Entry, seen: Look, kept: Kept | None
+    ) -> Verdict:
+        blobs = [body := body_of(seen)]
+        rebased = None
+        if kept is not None and entry is not None and entry.uid == now.uid:
+            rebased = await self._rebased(kept, seen)
+        if rebased is not None:
+            blobs.append(stored := self._kept.put(rebased))
+            now = replace(now, kept=stored.digest, digest=self._digest(seen, rebased))
+        now = replace(now, recorded=seen.version)
+        observation = _observation(now, seen, body)
+        if rebased is not None:
+            observation = replace(observation, kept=now.kept)
+        return Verdict(now, observation, tuple(blobs))
+
+    async def _rebased(self, kept: Kept, seen: Look) -> Kept | None:
+        """Return another kept form where the server now reads differently what we applied.
+
+        Only where nobody else can have made the difference: all that differs has no author.
+        """
+        if seen.presence is not Presence.PRESENT:
+            return None
+        found = differences(kept, seen.live, seen.ref)
+        if not found or any(difference.manager for difference in found):
+            return None
+        answer = await self._reread(seen.ref, seen.uid)
+        reading = freeze(answer) if answer is not None else None
+        if reading is None or differences(reading, seen.live, seen.ref):
+            return None
+        return reading
+
+    def _digest(self, seen: Look, kept: Kept | None) -> str:
+        others: list[Difference] = []
+        if kept is not None:
+            others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
+        return change_digest(kept, seen.live, others, seen.health, seen.message, seen.presence)
+
+    def _gone(self, entry: Entry, source: str) -> None:
+        """Record that an object is gone, unless it has come back or a deed has begun meanwhile."""
+        if self._memory.get(entry.ref) is not entry:
+            return
+        if self._memory.hold(Held(entry.ref, entry.uid, left=True)):
+            return
+        self.strays.pop(entry.ref.identity, None)
+        self._memory.put(replace(entry, presence=Presence.ABSENT, digest=""))
+        self._recorder.observation(_absence(entry), source)
+
+
+def _is_news(entry: Entry, uid: str, version: str) -> bool:
+    if entry.uid != uid:
+        return True
+    # A uid never comes back: an event of an object that is gone is a late one.
+    return entry.presence is not Presence.ABSENT and is_newer(version, entry.version)
+
+
+def _is_same(entry: Entry, seen: Look, application: str) -> bool:
+    return (
+        (entry.body, entry.signature, entry.health) == (seen.body, seen.signature, seen.fares)
+        and entry.presence is seen.presence
+        and entry.application == application
+    )
+
+
+def _entry(seen: Look, digest: str, kept: str | None, application: str) -> Entry:
+    return Entry(
+        ref=seen.ref,
+        uid=seen.uid,
+        version=seen.version,
+        recorded="",
+        digest=digest,
+        kept=kept,
+        presence=seen.presence,
+        application=application,
+        body=seen.body,
+        signature=seen.signature,
+        health=seen.fares,
+    )
+
+
+def _observation(entry: Entry, seen: Look, body: Blob) -> Observation:
+    return Observation(
+        ref=entry.ref,
+        presence=entry.presence,
+        uid=entry.uid,
+        resource_version=entry.version,
+        digest=entry.digest,
+        body=body.digest,
+        application=entry.application,
+        health=seen.health,
+        message=seen.message,
+    )
+
+
+def _absence(entry: Entry) -> Observation:
+    return Observation(
+        ref=entry.ref,
+        presence=Presence.ABSENT,
+        uid=entry.uid,
+        resource_version=entry.version,
+        application=entry.application,
+        health=Health.MISSING,
+    )

@@ -1,0 +1,190 @@
+"""Passes news on: each event, once the views have it, to whoever has to do something about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import anyio
+from msgspec import Struct
+
+from engine.assign import Assigner
+from engine.decide.assignment import application_spec
+from engine.ports import Clock
+from engine.reconcile import Reconciler
+from engine.resolve import Resolver
+from engine.supervise import KeyedWork
+from engine.triggers import all_targets, targets_of
+from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
+from events.event import Event, Position, StreamName
+from projections.declared import DECLARED, DeclaredDocument
+from projections.fold import TargetId, target_of
+from projections.projection import Reader
+from projections.targets import TARGETS
+from projections.views import Views, read_all
+
+logger = logging.getLogger(__name__)
+_RESOLVE_WIDTH = 4
+
+
+class News(Struct, frozen=True):
+    """What the views have folded since: empty `events` with `missed` mean look at everything."""
+
+    events: Sequence[Event]
+    missed: bool = False
+
+
+class Feed(Protocol):
+    """Where news comes from."""
+
+    def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[News]]:
+        """Open a stream of news that starts now."""
+        ...
+
+
+class World(Protocol):
+    """The repositories or clusters that are kept up for as long as they are declared."""
+
+    async def put(self, stream: str, declared: DeclaredDocument) -> None:
+        """Start following a resource, or follow it as it is declared now."""
+        ...
+
+    async def remove(self, stream: str) -> None:
+        """Stop following a resource."""
+        ...
+
+
+class Sources(World, Protocol):
+    """The repositories."""
+
+    def poke(self, stream: str, requested: Position) -> None:
+        """Look at a repository now, because an event at this position asked for it."""
+        ...
+
+
+class Conductor:
+    """Starts what is declared and passes news on; run it once the views are caught up."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        views: Views,
+        sources: Sources,
+        clusters: World,
+        resolver: Resolver,
+        assigner: Assigner,
+        reconciler: Reconciler,
+        clock: Clock,
+    ) -> None:
+        self._feed, self._views = feed, views
+        self._sources, self._clusters = sources, clusters
+        self._resolver, self._reconciler = resolver, reconciler
+        self._retry_failed: set[StreamName] = set()
+        self._assign = KeyedWork("assign", assigner.declared, width=1, clock=clock)
+        self._resolve = KeyedWork("resolve", self._resolve_one, width=_RESOLVE_WIDTH, clock=clock)
+
+    async def run(self) -> None:
+        """Pass news on for ever."""
+        async with self._feed.subscribe() as feed, anyio.create_task_group() as group:
+            group.start_soon(self._assign.run)
+            group.start_soon(self._resolve.run)
+            group.start_soon(self._reconciler.run)
+            await self._everything()
+            async for news in feed:
+                if news.missed:
+                    await self._everything()
+                else:
+                    await self._pass_on(news.events)
+
+    async def _everything(self) -> None:
+        """Start from the views: what is declared, and every target once."""
+        async with self._views.snapshot() as reader:
+            declared = await read_all(reader, DECLARED)
+            targets = [target async for target in all_targets(reader)]
+            asked = await read_all(reader, TARGETS, where={"request": "open"})
+            requests = [
+                (target_of(found.key), found.document.request)
+                for found in asked
+                if found.document.request
+            ]
+            pokes = [
+                (await _repository(reader, target), Position(request.position))
+                for target, request in requests
+            ]
+        for item in declared:
+            await self._follow(item.key, item.document)
+        for repository, position in pokes:
+            self._poke(repository, position)
+        for target in targets:
+            self._reconciler.queue.add(target)
+
+    async def _pass_on(self, events: Sequence[Event]) -> None:
+        async with self._views.snapshot() as reader:
+            changed = [
+                event.stream
+                for event in events
+                if event.type in (Declared.__name__, Withdrawn.__name__)
+            ]
+            declared = await reader.get_many(DECLARED, changed)
+            targets = [found async for found in targets_of(reader, events)]
+            pokes = [
+                (await _repository(reader, target_of(event.stream)), event.position)
+                for event in events
+                if event.type == SyncRequested.__name__
+            ]
+        for stream, found in declared.items():
+            await self._follow(stream, found.document)
+        for event in events:
+            if event.type == RefMoved.__name__:
+                self._resolve.add(event.stream)
+            elif event.type == SourceChecked.__name__:
+                self._retry_failed.add(event.stream)
+                self._resolve.add(event.stream)
+        for repository, position in pokes:
+            self._poke(repository, position)
+        for target, first in targets:
+            self._reconciler.queue.add(target, first=first)
+
+    async def _follow(self, stream: str, declared: DeclaredDocument) -> None:
+        """Do what a declaration, or its end, asks for."""
+        match declared.kind:
+            case "Repository":
+                await _keep(self._sources, stream, declared)
+                self._resolve.add(StreamName(stream))
+            case "Cluster":
+                await _keep(self._clusters, stream, declared)
+                self._assign.add(stream)
+            case "Application":
+                self._assign.add(stream)
+                if not declared.withdrawn:
+                    self._resolve.add(_repository_of(declared))
+
+    def _poke(self, repository: StreamName | None, position: Position) -> None:
+        if repository is not None:
+            self._sources.poke(repository, position)
+
+    async def _resolve_one(self, repository: StreamName) -> None:
+        retry_failed = repository in self._retry_failed
+        self._retry_failed.discard(repository)
+        await self._resolver.resolve(repository, retry_failed=retry_failed)
+
+
+async def _keep(world: World, stream: str, declared: DeclaredDocument) -> None:
+    if declared.withdrawn:
+        await world.remove(stream)
+    else:
+        await world.put(stream, declared)
+
+
+async def _repository(reader: Reader, target: TargetId) -> StreamName | None:
+    found = await reader.get(DECLARED, target.app_stream)
+    if found is None or found.document.withdrawn:
+        return None
+    return _repository_of(found.document)
+
+
+def _repository_of(application: DeclaredDocument) -> StreamName:
+    name = application_spec(application).source.repository
+    return StreamName(f"repo/{application.project}/{name}")

@@ -1,0 +1,181 @@
+"""What differs between a target's desired and observed objects, and what would mend it. Pure."""
+
+from __future__ import annotations
+
+import orjson
+from msgspec import Struct
+
+from engine.decide.order import is_protected, wave_of
+from engine.decide.situation import Situation
+from engine.objects.health import worst
+from engine.objects.kept import Kept, differences
+from events.vocabulary import (
+    Action,
+    Desired,
+    Difference,
+    DifferenceKind,
+    Health,
+    ObjectRef,
+    Presence,
+    Verb,
+)
+from projections.observed import ObservedDocument
+
+NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
+    "new",
+    "changed in Git",
+    "drift",
+    "no record of an apply",
+    "no longer desired",
+    "application withdrawn",
+)
+"""The reasons that an action can have."""
+NOT_LISTED = "not-listed-yet"
+"""The code of an object whose kind the cluster has not been asked for: wait, it will be."""
+
+
+class Held(Struct, frozen=True):
+    """An object that is left for now. A soft hold does not keep a target from being synced."""
+
+    ref: ObjectRef
+    code: str
+    message: str
+    soft: bool = False
+
+
+class Findings(Struct):
+    """What a comparison found: `changes` come from Git, `repairs` mend drift, `prunes` delete."""
+
+    changes: list[Action]
+    repairs: list[Action]
+    prunes: list[Action]
+    drift: list[Difference]
+    held: list[Held]
+    health: Health
+    health_message: str
+
+
+def compare(situation: Situation) -> Findings:
+    """Compare every desired and every observed object of a target that is assigned."""
+    found = Findings([], [], [], [], [], Health.HEALTHY, "")
+    healths: list[tuple[Health, str]] = []
+    expected: set[str] = set()
+    for desired in situation.inventory:
+        kind = situation.kind(desired.ref)
+        if kind is None or kind.code:
+            code = kind.code if kind else NOT_LISTED
+            message = kind.message if kind else "the cluster has not been asked for this kind yet"
+            found.held.append(Held(desired.ref, code, message))
+            healths.append((Health.UNKNOWN, f"{desired.ref}: {message}"))
+            continue
+        ref = situation.placed(desired.ref, kind)
+        if ref.identity in expected:
+            message = f"{ref} is in the desired state twice once its namespace is filled in"
+            found.held.append(Held(ref, "duplicate-object", message))
+            continue
+        expected.add(ref.identity)
+        observed = situation.observed.get(ref.identity)
+        _compare_object(situation, found, desired, ref, observed)
+        healths.append(_health(ref, observed))
+    for identity, observed in situation.observed.items():
+        if identity not in expected and observed.presence is Presence.PRESENT:
+            _compare_extra(situation, found, observed)
+    found.health = worst(health for health, _ in healths)
+    found.health_message = next((text for health, text in healths if health is found.health), "")
+    return found
+
+
+def _compare_object(
+    situation: Situation,
+    found: Findings,
+    desired: Desired,
+    ref: ObjectRef,
+    observed: ObservedDocument | None,
+) -> None:
+    if observed is None:
+        found.changes.append(_apply(desired, ref, NEW, None))
+        return
+    if observed.presence is Presence.TERMINATING:
+        message = f"{ref} is being deleted, and waits for its finalizers"
+        found.held.append(Held(ref, "terminating", message))
+        return
+    applied = observed.applied
+    drift = [] if applied is None else _drift(situation, ref, observed)
+    found.drift.extend(drift)
+    if applied is None:
+        found.changes.append(_apply(desired, ref, UNRECORDED, observed))
+    elif applied.desired != desired.digest:
+        found.changes.append(_apply(desired, ref, CHANGED, observed))
+    elif drift:
+        found.repairs.append(_apply(desired, ref, DRIFTED, observed))
+
+
+def _drift(situation: Situation, ref: ObjectRef, observed: ObservedDocument) -> list[Difference]:
+    applied = observed.applied
+    if applied is None:
+        return []
+    if observed.presence is Presence.ABSENT:
+        return [Difference(DifferenceKind.MISSING, ref)]
+    found: list[Difference] = []
+    if observed.uid != applied.uid:
+        found.append(
+            Difference(DifferenceKind.RECREATED, ref, ".metadata.uid", applied.uid, observed.uid)
+        )
+    if observed.digest != applied.digest and observed.body is not None:
+        kept = Kept.decode(situation.bodies[applied.kept])
+        live = orjson.loads(situation.bodies[observed.body])
+        found.extend(d for d in differences(kept, live, ref) if d.kind.is_drift)
+    return found
+
+
+def _compare_extra(situation: Situation, found: Findings, observed: ObservedDocument) -> None:
+    ref = observed.ref
+    spec = situation.spec
+    if is_protected(ref):
+        message = f"{ref} is no longer desired; objects of its kind are never pruned"
+        found.held.append(Held(ref, "protected", message, soft=True))
+    elif spec is None or not spec.sync.prune:
+        message = f"{ref} is no longer desired; sync.prune is off"
+        found.held.append(Held(ref, "prune-off", message, soft=True))
+    else:
+        found.prunes.append(delete(observed, EXTRA))
+
+
+def _health(ref: ObjectRef, observed: ObservedDocument | None) -> tuple[Health, str]:
+    if observed is None or observed.presence is Presence.ABSENT:
+        return Health.MISSING, f"{ref} is not there"
+    if observed.presence is Presence.TERMINATING:
+        return Health.PROGRESSING, f"{ref} is being deleted"
+    message = f"{ref}: {observed.message}" if observed.message else ""
+    return observed.health, message
+
+
+def _apply(
+    desired: Desired, ref: ObjectRef, reason: str, observed: ObservedDocument | None
+) -> Action:
+    present = observed is not None and observed.presence is Presence.PRESENT
+    return Action(
+        verb=Verb.APPLY,
+        ref=ref,
+        reason=reason,
+        desired=desired.digest,
+        secret=desired.secret,
+        uid=observed.uid if observed and present else "",
+        resource_version=observed.resource_version if observed and present else "",
+        observed=observed.digest if observed and present else "",
+        force=present,
+        wave=wave_of(ref, Verb.APPLY),
+    )
+
+
+def delete(observed: ObservedDocument, reason: str) -> Action:
+    """Return the action that deletes an object just as it was observed."""
+    return Action(
+        verb=Verb.DELETE,
+        ref=observed.ref,
+        reason=reason,
+        uid=observed.uid,
+        resource_version=observed.resource_version,
+        observed=observed.digest,
+        wave=wave_of(observed.ref, Verb.DELETE),
+    )

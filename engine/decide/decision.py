@@ -1,0 +1,270 @@
+"""What to do about a target, and whether now. Pure.
+
+`decide` turns a situation into the facts that are appended to the target's stream; a plan among
+them is carried out afterwards. The same situation always gives the same facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from engine.decide.compare import NOT_LISTED, WITHDRAWN, Findings, Held, compare, delete
+from engine.decide.order import in_order, is_protected
+from engine.decide.situation import Situation
+from events.catalog import (
+    CorrectionPlanned,
+    DriftDetected,
+    DriftResolved,
+    Fact,
+    Facts,
+    HealthChanged,
+    HoldLifted,
+    ReconcileHeld,
+    TargetSynced,
+)
+from events.vocabulary import Action, Difference, Presence
+
+DRIFT_LISTED = 100
+"""How many differences of one case are written out; the others are counted."""
+HOLD_LISTED = 20
+"""How many objects a hold names."""
+
+
+class Decision(Struct, frozen=True):
+    """What is appended, in this order; and when to look again though nothing has happened."""
+
+    facts: tuple[Fact, ...]
+    until: int = 0
+    waiting: str = ""
+    """Why nothing is decided yet, where that is not worth an event."""
+
+    @property
+    def plan(self) -> CorrectionPlanned | None:
+        """The plan among the facts."""
+        return next((fact for fact in self.facts if isinstance(fact, CorrectionPlanned)), None)
+
+
+def decide(situation: Situation) -> Decision:
+    """Decide about one target. The caller sees to it that no correction is under way."""
+    target = situation.target
+    if not target.assigned:
+        return _withdraw(situation) if target.cascade else Decision(tuple(_lift(situation)))
+    if situation.spec is None:
+        return Decision((), waiting="the application was withdrawn")
+    if not situation.desired.position:
+        return _without_render(situation)
+    found = compare(situation)
+    if any(item.code == NOT_LISTED for item in found.held):
+        return Decision((), waiting="the cluster has not listed every kind yet")
+    facts: list[Fact] = [*_drift_facts(situation, found.drift), *_health_facts(situation, found)]
+    hold = _hold(situation, found)
+    actions = _allowed(situation, found)
+    if actions and hold is None:
+        wait = _back_off(situation)
+        if wait:
+            return Decision(tuple(facts), until=wait, waiting="retrying later")
+        facts += [*_lift(situation), _plan(situation, actions, bool(found.repairs))]
+        return Decision(tuple(facts))
+    hold = hold or _unanswered(situation)
+    is_synced = hold is None and _is_synced(found)
+    facts += _hold_facts(situation, hold or _left_over(found))
+    if is_synced and not _answers_later(situation) and _is_news(situation):
+        desired = situation.desired
+        facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
+    return Decision(tuple(facts))
+
+
+def _without_render(situation: Situation) -> Decision:
+    failure = situation.desired.failure
+    if failure is None:
+        return Decision((), waiting="nothing was rendered yet")
+    hold = ReconcileHeld("render-failed", f"commit {failure.commit[:12]}: {failure.message}")
+    return Decision(tuple(_hold_facts(situation, hold)))
+
+
+def _withdraw(situation: Situation) -> Decision:
+    actions = [
+        delete(observed, WITHDRAWN)
+        for observed in situation.observed.values()
+        if observed.presence is Presence.PRESENT and not is_protected(observed.ref)
+    ]
+    if not actions:
+        return Decision(tuple(_lift(situation)))
+    if not situation.cluster.connected:
+        return Decision(tuple(_hold_facts(situation, _cluster_lost(situation))))
+    wait = _back_off(situation)
+    if wait:
+        return Decision((), until=wait, waiting="retrying later")
+    return Decision((*_lift(situation), _plan(situation, in_order(actions), repairing=False)))
+
+
+def _allowed(situation: Situation, found: Findings) -> tuple[Action, ...]:
+    spec = situation.spec
+    repairing = spec is not None and (spec.sync.self_heal or situation.is_fetched)
+    return in_order([*found.changes, *(found.repairs if repairing else ()), *found.prunes])
+
+
+def _hold(situation: Situation, found: Findings) -> ReconcileHeld | None:
+    """Return what keeps the whole target from being corrected now, where there is work."""
+    spec = situation.spec
+    work = bool(found.changes or found.repairs or found.prunes)
+    if not work or spec is None:
+        return None
+    suspension = situation.suspension
+    if suspension:
+        return ReconcileHeld("suspended", f"suspended by {suspension.actor}: {suspension.reason}")
+    if not situation.cluster.connected:
+        return _cluster_lost(situation)
+    request = situation.open_request
+    if request and situation.is_fetched:
+        return None
+    if spec.sync.mode == "manual":
+        number = len(found.changes) + len(found.repairs) + len(found.prunes)
+        return ReconcileHeld("manual", f"{number} objects differ; sync.mode is manual")
+    if not spec.sync.self_heal and not found.changes and not found.prunes:
+        number = len(found.repairs)
+        return ReconcileHeld("self-heal-off", f"{number} objects drifted; sync.selfHeal is off")
+    return None
+
+
+def _left_over(found: Findings) -> ReconcileHeld | None:
+    """Return why some objects are left although nothing can be done about them now."""
+    for soft in (False, True):
+        held = [item for item in found.held if item.soft is soft]
+        if held:
+            return _held(held)
+    return None
+
+
+def _unanswered(situation: Situation) -> ReconcileHeld | None:
+    """Return why a person's request cannot be answered, after the look that it asked for."""
+    request, source = situation.open_request, situation.source
+    if request is None or source.requested < request.position:
+        return None
+    failure = situation.desired.failure
+    if source.requested_failed and source.failure:
+        message = f"the repository cannot be read: {source.failure.message}"
+        return ReconcileHeld("source-failed", message)
+    if failure and situation.is_current:
+        message = f"commit {failure.commit[:12]} does not render: {failure.message}"
+        return ReconcileHeld("render-failed", message)
+    return None
+
+
+def _held(held: list[Held]) -> ReconcileHeld:
+    first = held[0]
+    same = [item for item in held if item.code == first.code]
+    more = f" (and {len(same) - 1} more objects)" if len(same) > 1 else ""
+    refs = tuple(item.ref for item in same[:HOLD_LISTED])
+    return ReconcileHeld(first.code, first.message + more, objects=refs)
+
+
+def _cluster_lost(situation: Situation) -> ReconcileHeld:
+    lost = situation.cluster.lost
+    reason = f"{lost.code}: {lost.message}" if lost else "it was never reached"
+    return ReconcileHeld("cluster-lost", f"cluster {situation.target.cluster}: {reason}")
+
+
+def _back_off(situation: Situation) -> int:
+    """Return until when a failed correction is left alone; 0 where it may be tried now.
+
+    News (a render, a declaration, a request, a cluster that is back) ends the wait.
+    """
+    last = situation.corrections.last
+    if last is None or not last.code or last.retry_at <= situation.now:
+        return 0
+    application, request = situation.application, situation.target.request
+    news = max(
+        situation.desired.position,
+        application.position if application else 0,
+        request.position if request else 0,
+    )
+    return 0 if news > last.position else last.retry_at
+
+
+def _plan(situation: Situation, actions: tuple[Action, ...], repairing: bool) -> CorrectionPlanned:
+    last = situation.corrections.last
+    drift_only = all(action.reason == "drift" for action in actions)
+    if last and last.code == "abandoned":
+        cause = "recovery"
+    elif drift_only:
+        cause = "drift"
+    elif situation.open_request:
+        cause = "request"
+    elif not situation.target.assigned:
+        cause = "withdrawal"
+    else:
+        cause = "commit"
+    return CorrectionPlanned(
+        commit=situation.desired.commit,
+        facts=Facts(
+            seen=situation.seen,
+            desired=situation.desired.position,
+            observed=max((doc.seen for doc in situation.observed.values()), default=0),
+            target=situation.target.position,
+        ),
+        actions=actions,
+        cause=cause,
+        attempt=situation.corrections.failures + 1,
+        drift_case=_case(situation) if repairing else "",
+    )
+
+
+def _case(situation: Situation) -> str:
+    open_case = situation.drift.open
+    if open_case:
+        return open_case.case
+    return f"{situation.id.project}/{situation.id.label}#{situation.drift.cases + 1}"
+
+
+def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact]:
+    open_case, last = situation.drift.open, situation.corrections.last
+    if drift:
+        listed = tuple(drift[:DRIFT_LISTED])
+        if open_case is None or open_case.differences != listed:
+            yield DriftDetected(_case(situation), listed, len(drift) - len(listed))
+    elif open_case:
+        if last and last.drift_case == open_case.case and not last.code:
+            yield DriftResolved(open_case.case, "corrected", last.position)
+        elif last and last.position > open_case.opened and not last.code:
+            yield DriftResolved(open_case.case, "superseded", last.position)
+        else:
+            yield DriftResolved(open_case.case, "reverted")
+
+
+def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
+    target = situation.target
+    if (found.health, found.health_message) != (target.health, target.health_message):
+        yield HealthChanged(found.health, found.health_message)
+
+
+def _hold_facts(situation: Situation, hold: ReconcileHeld | None) -> Iterator[Fact]:
+    known = situation.target.hold
+    if hold is None:
+        yield from _lift(situation)
+    elif known is None or (known.code, known.message) != (hold.code, hold.message):
+        yield hold
+
+
+def _lift(situation: Situation) -> Iterator[Fact]:
+    if situation.target.hold:
+        yield HoldLifted(situation.target.hold.code)
+
+
+def _is_synced(found: Findings) -> bool:
+    hard = any(not item.soft for item in found.held)
+    return not (hard or found.changes or found.repairs or found.prunes or found.drift)
+
+
+def _answers_later(situation: Situation) -> bool:
+    """Whether a person's request is open whose look at the repository is still to come."""
+    return situation.open_request is not None and not situation.is_fetched
+
+
+def _is_news(situation: Situation) -> bool:
+    synced = situation.target.synced
+    if synced is None or synced.desired != situation.desired.position:
+        return True
+    return situation.open_request is not None

@@ -1,0 +1,71 @@
+"""What the results of a plan come to: applied, or failed and when to try again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from events.catalog import CorrectionApplied, CorrectionFailed
+from events.vocabulary import Outcome, Result
+
+_WORST = (
+    Outcome.CONFLICT,
+    Outcome.FORBIDDEN,
+    Outcome.INVALID,
+    Outcome.FAILED,
+    Outcome.UNREACHABLE,
+    Outcome.STALE,
+    Outcome.SKIPPED,
+)
+"""The order in which failures name a correction: what needs a person comes first."""
+_NAMED = 3
+STALE_RETRY = 0.2
+"""Seconds before looking again at an object that moved on."""
+
+
+class Backoff(Struct, frozen=True):
+    """Exponential back-off: `base` seconds doubled for each attempt up to `cap`, ± 20 %."""
+
+    base: float = 1.0
+    cap: float = 300.0
+
+    def seconds(self, attempt: int, chance: float) -> float:
+        """Return how long to wait after the `attempt`-th failure; `chance` is in [0, 1)."""
+        plain = min(self.cap, self.base * 2.0 ** min(attempt - 1, 32))
+        return plain * (0.8 + 0.4 * chance)
+
+
+def conclude(
+    plan: int,
+    attempt: int,
+    results: Sequence[Result],
+    *,
+    now: int,
+    chance: float,
+    backoff: Backoff,
+    retry_after: float = 0.0,
+) -> CorrectionApplied | CorrectionFailed:
+    """Return the fact that ends the plan at position `plan`.
+
+    `now` is in microseconds, `retry_after` in seconds as the server asked.
+    """
+    failed = [result for result in results if not result.outcome.is_success]
+    if not failed:
+        return CorrectionApplied(plan, tuple(results))
+    failed.sort(key=lambda result: (_WORST.index(result.outcome), result.ref))
+    worst = failed[0].outcome
+    if worst is Outcome.STALE:
+        seconds = max(STALE_RETRY * attempt, retry_after)
+    else:
+        seconds = max(backoff.seconds(attempt, chance), retry_after)
+    told = "; ".join(f"{result.ref}: {result.message}" for result in failed[:_NAMED])
+    more = f" (and {len(failed) - _NAMED} more)" if len(failed) > _NAMED else ""
+    return CorrectionFailed(
+        plan=plan,
+        results=tuple(results),
+        code=str(worst),
+        message=told + more,
+        attempt=attempt,
+        retry_at=now + int(seconds * 1_000_000),
+    )

@@ -1,0 +1,111 @@
+"""All facts that a decision about one target is made on. Pure.
+
+A situation is read from the views at one position and completed with the bodies that a comparison
+needs, so that the same log gives the same situation, and the same decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from engine.decide.assignment import application_spec
+from engine.resources.model import ApplicationSpec
+from events.vocabulary import Desired, ObjectRef, Presence
+from projections.clusters import ClusterDocument, KindState, kind_key
+from projections.corrections import CorrectionDocument
+from projections.declared import DeclaredDocument, Suspension
+from projections.desired import DesiredDocument
+from projections.drift import DriftDocument
+from projections.fold import TargetId
+from projections.observed import ObservedDocument
+from projections.sources import SourceDocument
+from projections.targets import Request, TargetDocument
+
+
+class Situation(Struct, frozen=True, kw_only=True):
+    """What is known of one target at position `seen`.
+
+    `inventory` lists the objects of the last good render; `observed` has every object of the
+    target by identity; `bodies` has kept forms and live bodies under their digests, at least of
+    the objects that `suspects` names.
+    """
+
+    target: TargetDocument
+    application: DeclaredDocument | None
+    source: SourceDocument
+    desired: DesiredDocument
+    cluster: ClusterDocument
+    corrections: CorrectionDocument
+    drift: DriftDocument
+    inventory: tuple[Desired, ...]
+    observed: Mapping[str, ObservedDocument]
+    bodies: Mapping[str, bytes]
+    seen: int
+    now: int
+
+    @property
+    def id(self) -> TargetId:
+        """The target's name."""
+        target = self.target
+        return TargetId(target.project, target.application, target.cluster)
+
+    @property
+    def spec(self) -> ApplicationSpec | None:
+        """The application's specification; None once it is withdrawn."""
+        declared = self.application
+        return None if declared is None or declared.withdrawn else application_spec(declared)
+
+    @property
+    def suspension(self) -> Suspension | None:
+        """What suspends the target: itself, or its application."""
+        return self.target.suspended or (self.application.suspended if self.application else None)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what the followed ref and the declaration mean is known, good or bad."""
+        if self.application is None or not self.source.commit:
+            return False
+        failure = self.desired.failure
+        evaluated = max(self.desired.declared, failure.declared if failure else 0)
+        return self.source.resolved == self.source.commit and evaluated >= self.application.position
+
+    @property
+    def open_request(self) -> Request | None:
+        """The sync that a person asked for and that has not been answered yet."""
+        request, synced = self.target.request, self.target.synced
+        if request is None or (synced and synced.position > request.position):
+            return None
+        return request
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the open request's look at the repository has happened and gone well."""
+        request = self.open_request
+        return (
+            request is not None
+            and self.source.requested >= request.position
+            and not (self.source.requested_failed and self.source.failure)
+            and self.is_current
+        )
+
+    def kind(self, ref: ObjectRef) -> KindState | None:
+        """Return what is known of an object's kind on the cluster."""
+        return self.cluster.kinds.get(kind_key(ref.api_version, ref.kind))
+
+    def placed(self, ref: ObjectRef, kind: KindState) -> ObjectRef:
+        """Give a reference the namespace that it has on this target."""
+        namespace = (ref.namespace or self.target.namespace) if kind.namespaced else ""
+        return ObjectRef(ref.api_version, ref.kind, namespace, ref.name)
+
+
+def suspects(observed: Mapping[str, ObservedDocument]) -> list[ObservedDocument]:
+    """Name the objects that may differ: those that are no longer as the last apply left them."""
+    return [
+        document
+        for document in observed.values()
+        if document.applied
+        and document.presence is not Presence.ABSENT
+        and document.digest != document.applied.digest
+    ]

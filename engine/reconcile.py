@@ -1,0 +1,294 @@
+"""Works where desired and actual state differ: views -> decide -> act -> append.
+
+One pass at a time for a target. Intent before deed: the plan is in the log before the first
+request, its outcome after the last, and the next decision waits until the views have both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.abc
+from msgspec import Struct
+from opentelemetry import trace
+
+from engine.act import Bodies, carry_out
+from engine.decide.decision import Decision, decide
+from engine.decide.outcome import Backoff, conclude
+from engine.decide.situation import Situation
+from engine.ports import Clock, ClusterPort
+from engine.queue import MICROS, TargetQueue
+from engine.situations import read_situation
+from engine.telemetry import traceparent
+from events.catalog import (
+    CorrectionAbandoned,
+    CorrectionPlanned,
+    DriftDetected,
+    DriftResolved,
+    Fact,
+)
+from events.event import Actor, Blob, Micros, NewEvent, Position, Version
+from events.log import EventLog, LogUnavailable, WrongVersion
+from events.vocabulary import Desired
+from projections.fold import TargetId
+from projections.views import Views
+
+logger = logging.getLogger(__name__)
+tracer = trace.get_tracer("trueup.reconcile")
+
+ACTOR = Actor("engine:reconciler")
+_PASSES = 20
+"""How often one turn decides about a target before others have theirs."""
+_LOG_DOWN_RETRY = 2
+"""Seconds before a target is looked at again after the log could not be reached."""
+
+
+class Limits(Struct, frozen=True):
+    """How much is done at once: targets and requests in total, targets per cluster, requests per
+    target."""
+
+    targets: int = 64
+    requests: int = 64
+    targets_per_cluster: int = 16
+    requests_per_target: int = 8
+
+
+class Clusters(Protocol):
+    """The clusters that are declared now."""
+
+    def port(self, cluster_stream: str) -> ClusterPort | None:
+        """Return the way to a cluster; None where it is not declared."""
+        ...
+
+
+class Reconciler:
+    """Looks at targets, one pass at a time each, many at once."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        views: Views,
+        clusters: Clusters,
+        bodies: Bodies,
+        clock: Clock,
+        *,
+        limits: Limits,
+        backoff: Backoff,
+        check_lease: Callable[[], None],
+    ) -> None:
+        self._log, self._views, self._clusters = log, views, clusters
+        self._bodies, self._clock = bodies, clock
+        self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
+        self._unready: dict[str, set[TargetId]] = {}
+        self._group: anyio.abc.TaskGroup
+        self._requests = anyio.CapacityLimiter(limits.requests)
+        self.queue = TargetQueue(
+            clock, total=limits.targets, per_cluster=limits.targets_per_cluster
+        )
+
+    async def run(self) -> None:
+        """Work for ever; cancelled, it leaves plans that a later start finds by fold."""
+        async with anyio.create_task_group() as self._group:
+            self._group.start_soon(self.queue.run_timers)
+            while True:
+                target = await self.queue.take()
+                self._group.start_soon(self._turn, target)
+
+    async def _turn(self, target: TargetId) -> None:
+        try:
+            with tracer.start_as_current_span("reconcile") as span:
+                span.set_attribute("trueup.target", target.label)
+                until = await self.reconcile(target)
+            if until:
+                self.queue.add_at(target, until)
+        except (LogUnavailable, TimeoutError) as error:
+            logger.warning(
+                "target is left for now", extra={"target": target.label, "error": str(error)}
+            )
+            self.queue.add_at(target, self._clock.now() + _LOG_DOWN_RETRY * MICROS)
+        finally:
+            self.queue.done(target)
+
+    async def reconcile(self, target: TargetId) -> int:
+        """Decide and act until there is nothing to do now; return when to look again, or 0."""
+        for _ in range(_PASSES):
+            async with self._views.snapshot() as reader:
+                situation = await read_situation(reader, self._log, target, self._clock.now())
+            if situation is None:
+                return 0
+            if situation.corrections.plan:
+                await self._abandon(situation)
+                continue
+            port = self._clusters.port(target.cluster_stream)
+            if port is None:
+                return 0
+            await port.want(_application(target), _kinds(situation))
+            if not port.ready and situation.cluster.connected:
+                self._look_when_ready(target, port)
+                return 0
+            decision = decide(situation)
+            if not decision.facts:
+                return decision.until
+            appended = await self._append(situation, decision)
+            if appended is None:
+                continue
+            if decision.plan is None:
+                await self._views.reached(appended)
+                if decision.until:
+                    return decision.until
+            else:
+                await self._carry_out(situation, decision.plan, appended, port)
+        return self._clock.now()
+
+    def _look_when_ready(self, target: TargetId, port: ClusterPort) -> None:
+        """Look at a target again once its cluster has been listed: that need not be an event."""
+        waiting = self._unready.setdefault(target.cluster_stream, set())
+        waiting.add(target)
+        if len(waiting) == 1:
+            self._group.start_soon(self._when_ready, target.cluster_stream, port)
+
+    async def _when_ready(self, cluster: str, port: ClusterPort) -> None:
+        await port.until_ready()
+        for target in self._unready.pop(cluster):
+            self.queue.add(target)
+
+    async def _append(self, situation: Situation, decision: Decision) -> Position | None:
+        """Append a decision's facts; None where the target moved on since it was read."""
+        target = situation.target
+        events = [
+            NewEvent(
+                event_id=self._clock.event_id(),
+                stream=situation.id.stream,
+                fact=fact,
+                actor=ACTOR,
+                occurred_at=Micros(situation.now),
+                expected=Version(target.version + index),
+                causation=_cause(situation, fact),
+                correlation=_story(situation, fact),
+                traceparent=traceparent(),
+            )
+            for index, fact in enumerate(decision.facts)
+        ]
+        try:
+            appended = await self._log.append(events)
+        except WrongVersion:
+            await self._views.reached(await self._log.head())
+            return None
+        return appended.last
+
+    async def _carry_out(
+        self,
+        situation: Situation,
+        plan: CorrectionPlanned,
+        position: Position,
+        port: ClusterPort,
+    ) -> None:
+        target = situation.id
+        with tracer.start_as_current_span("apply") as span:
+            span.set_attribute("trueup.position", position)
+            done = await carry_out(
+                plan,
+                _application(target),
+                port,
+                self._bodies,
+                limit=self._requests,
+                width=self._limits.requests_per_target,
+                check_lease=self._check_lease,
+            )
+        fact = conclude(
+            position,
+            plan.attempt,
+            done.results,
+            now=self._clock.now(),
+            chance=self._clock.random(),
+            backoff=self._backoff,
+            retry_after=done.retry_after,
+        )
+        await self._record(situation, fact, position, done.blobs)
+
+    async def _abandon(self, situation: Situation) -> None:
+        plan = situation.corrections.plan
+        assert plan is not None
+        fact = CorrectionAbandoned(
+            plan.position, "the engine stopped before the outcome was recorded; looking again"
+        )
+        await self._record(situation, fact, Position(plan.position), ())
+
+    async def _record(
+        self, situation: Situation, fact: Fact, cause: Position, blobs: Sequence[Blob]
+    ) -> None:
+        """Append what became of a plan, whatever else happened to the target meanwhile."""
+        event = NewEvent(
+            event_id=self._clock.event_id(),
+            stream=situation.id.stream,
+            fact=fact,
+            actor=ACTOR,
+            occurred_at=self._clock.now(),
+            causation=cause,
+            correlation=_story(situation, fact),
+            traceparent=traceparent(),
+        )
+        appended = await self._log.append([event], blobs)
+        await self._views.reached(appended.last)
+
+
+def _application(target: TargetId) -> str:
+    return f"{target.project}/{target.application}"
+
+
+def _kinds(situation: Situation) -> set[tuple[str, str]]:
+    """Name the kinds that a target uses: those desired, and those of what is still there."""
+    target = situation.target
+    if not target.assigned and not target.cascade:
+        return set()
+    wanted = {_kind(desired) for desired in situation.inventory}
+    present = {
+        (document.ref.api_version, document.ref.kind)
+        for document in situation.observed.values()
+        if document.applied or document.body
+    }
+    groups = {(api_version.rpartition("/")[0], kind) for api_version, kind in wanted}
+    return wanted | {
+        (api_version, kind)
+        for api_version, kind in present
+        if (api_version.rpartition("/")[0], kind) not in groups
+    }
+
+
+def _kind(desired: Desired) -> tuple[str, str]:
+    return desired.ref.api_version, desired.ref.kind
+
+
+def _cause(situation: Situation, fact: Fact) -> Position | None:
+    """Name the event that a decision's fact goes back to."""
+    request, case = situation.target.request, situation.drift.open
+    last = situation.corrections.last
+    seen = max((document.seen for document in situation.observed.values()), default=0)
+    if isinstance(fact, DriftDetected):
+        return Position(seen) if seen else None
+    if isinstance(fact, DriftResolved):
+        return Position(fact.correction) if fact.correction else None
+    if isinstance(fact, CorrectionPlanned):
+        if fact.cause == "drift":
+            return Position(case.opened if case else seen)
+        if fact.cause == "request" and request:
+            return Position(request.position)
+        if fact.cause == "recovery" and last:
+            return Position(last.position)
+    return Position(situation.desired.position) if situation.desired.position else None
+
+
+def _story(situation: Situation, fact: Fact) -> str:
+    """Return the id of the whole story that a fact belongs to: a drift case, or a render."""
+    match fact:
+        case DriftDetected() | DriftResolved():
+            return fact.case
+        case CorrectionPlanned() if fact.drift_case:
+            return fact.drift_case
+    plan = situation.corrections.plan
+    if plan and plan.drift_case:
+        return plan.drift_case
+    return f"{situation.id.project}/{situation.id.application}@{situation.desired.commit[:12]}"

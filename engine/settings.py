@@ -1,0 +1,396 @@
+"""Settings: one frozen struct, and the only reader of the environment.
+
+A value is taken from the flag, else from its `TRUEUP_…` variable, else from the file (TOML), else
+it is the default. Unknown names are refused wherever they stand: a misspelt setting that is
+silently ignored is a setting that somebody believes in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from engine.setting_values import Field, Seconds, did_you_mean, field
+
+PREFIX = "TRUEUP_"
+OTHER_VARIABLES = {
+    "TRUEUP_CONFIG": "the settings file (TOML), as `--config`",
+    "TRUEUP_SERVER": "the server that the command line talks to, as `--server`",
+    "TRUEUP_TOKEN": "the token that the command line shows, as `--token`",
+    "TRUEUP_PROJECT": "the project that commands mean, as `--project`",
+    "TRUEUP_TEST_DATA": "a folder of Git bundles for the tests on real histories",
+}
+_OTHER_PREFIXES = ("TRUEUP_E2E_",)
+
+
+class SettingsRefused(Exception):
+    """Settings cannot be used as they are; `problems` has one line for each thing to mend."""
+
+    code = "settings"
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+def _about(description: str) -> Meta:
+    return Meta(description=description)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an engine runs. Made by `load`; durations are in seconds."""
+
+    database_url: Annotated[
+        str | None,
+        _about("the Postgres to keep the log in; without it one is embedded in `data_dir`"),
+    ] = None
+    data_dir: Annotated[
+        Path | None,
+        _about("what the engine keeps on disk: mirrors, keys, the embedded Postgres"),
+    ] = None
+    listen: Annotated[str, _about("address and port of the HTTP API")] = "127.0.0.1:8484"
+    tls_cert: Annotated[Path | None, _about("certificate chain (PEM) to serve TLS with")] = None
+    tls_key: Annotated[Path | None, _about("private key (PEM) of `tls_cert`")] = None
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        _about("further host names that a request's Host header may name"),
+    ] = ()
+    repository_roots: Annotated[
+        tuple[Path, ...],
+        _about("folders below which a repository's `file:` URL may lead; none: no such URL"),
+    ] = ()
+    kubeconfig_roots: Annotated[
+        tuple[Path, ...],
+        _about("folders below which a cluster's kubeconfig may lie; none: in-cluster only"),
+    ] = ()
+    secret_roots: Annotated[
+        tuple[Path, ...],
+        _about("folders below which a repository's credential files may lie"),
+    ] = ()
+    exec_plugins: Annotated[
+        tuple[str, ...],
+        _about("credential plugins that a kubeconfig may run, by command; none: none"),
+    ] = ()
+    redaction_key_file: Annotated[
+        Path | None,
+        _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
+    ] = None
+    allow_unconfined: Annotated[
+        bool,
+        _about("run renderers without namespaces where the kernel refuses them"),
+    ] = False
+    concurrency_total: Annotated[
+        int, Meta(ge=1, le=10_000, description="corrections at a time, over all clusters")
+    ] = 64
+    concurrency_per_cluster: Annotated[
+        int, Meta(ge=1, le=1000, description="corrections at a time, in one cluster")
+    ] = 8
+    concurrency_per_application: Annotated[
+        int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
+    ] = 16
+    retry_base: Annotated[
+        Seconds, Meta(ge=0.01, description="the wait before the first retry of a correction")
+    ] = 2.0
+    retry_cap: Annotated[
+        Seconds, Meta(ge=0.01, description="the longest wait between retries of a correction")
+    ] = 300.0
+    resync_interval: Annotated[
+        Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
+    ] = 3600.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _about("the least that is logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"], _about("how log lines are written on standard error")
+    ] = "json"
+
+    @property
+    def directory(self) -> Path:
+        """`data_dir`, which `load` always sets."""
+        if self.data_dir is None:
+            raise SettingsRefused(["data_dir is not set: make settings with engine.settings.load"])
+        return self.data_dir
+
+    @property
+    def redaction_key(self) -> Path:
+        """The file with the redaction key."""
+        return self.redaction_key_file or self.directory / "redaction.key"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """`listen` as host and port."""
+        return split_listen(self.listen)
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["database_url"] = without_password(self.database_url)
+        return list(shown.items())
+
+
+class ClientSettings(Struct, frozen=True, kw_only=True):
+    """What a command that talks to a server needs of the environment."""
+
+    server: str | None
+    token: str | None
+    project: str
+    data_dir: Path
+    state_dir: Path
+
+    def __repr__(self) -> str:
+        return f"ClientSettings(server={self.server!r}, project={self.project!r})"
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> Settings:
+    """Make the settings out of flags (by field name), the environment and the file.
+
+    Flags whose value is None count as not given. `environ` is the process's own where None.
+    Raises `SettingsRefused` with every problem found.
+    """
+    env = os.environ if environ is None else environ
+    problems: list[str] = []
+    values: dict[str, object] = {}
+    layers = [
+        _of_file(_config_path(config, env), problems),
+        _of_environment(env, problems),
+        _of_flags(flags or {}, problems),
+    ]
+    for layer in layers:
+        values.update(layer)
+    values.setdefault("data_dir", data_home(env))
+    if not problems:
+        try:
+            settings = Settings(**values)  # type: ignore[arg-type]
+        except TypeError as error:
+            problems.append(str(error))
+        else:
+            problems.extend(_contradictions(settings))
+    if problems:
+        raise SettingsRefused(problems)
+    return settings
+
+
+def load_client(
+    server: str | None = None,
+    token: str | None = None,
+    project: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> ClientSettings:
+    """Make what a client command needs; flags go before `TRUEUP_…` variables.
+
+    Raises `SettingsRefused` for an unknown `TRUEUP_…` variable.
+    """
+    env = os.environ if environ is None else environ
+    problems: list[str] = []
+    of_environment = _of_environment(env, problems)
+    if problems:
+        raise SettingsRefused(problems)
+    data_dir = of_environment.get("data_dir", data_home(env))
+    return ClientSettings(
+        server=server or env.get("TRUEUP_SERVER") or None,
+        token=token or env.get("TRUEUP_TOKEN") or None,
+        project=project or env.get("TRUEUP_PROJECT") or "default",
+        data_dir=Path(str(data_dir)),
+        state_dir=state_home(env),
+    )
+
+
+def data_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where data is kept by default: `trueup` in XDG's data home."""
+    return _xdg("XDG_DATA_HOME", ".local/share", environ)
+
+
+def state_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where the command line keeps its state: `trueup` in XDG's state home."""
+    return _xdg("XDG_STATE_HOME", ".local/state", environ)
+
+
+def plain_output(environ: Mapping[str, str] | None = None) -> bool:
+    """Say whether NO_COLOR asks for output without colours (any value but "")."""
+    env = os.environ if environ is None else environ
+    return bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+
+
+def is_inside(path: Path | str, roots: Iterable[Path]) -> bool:
+    """Say whether a path, its symbolic links followed, lies below one of these folders."""
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(root)) for root in roots)
+
+
+def without_password(url: str | None) -> str | None:
+    """Return a database URL that can be shown: the password, wherever it stands, as `***`."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    userinfo, at, place = parts.netloc.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    netloc = f"{user}{':***' if colon else ''}{at}{place}"
+    query = re.sub(r"(?i)((?:ssl)?password=)[^&]*", r"\1***", parts.query)
+    shown = urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+    return re.sub(r"(?i)((?:ssl)?password\s*=\s*)(?!\*\*\*)('[^']*'|[^\s&]+)", r"\1***", shown)
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Split `host:port` or `[address]:port`. Raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", listen)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"listen is {listen!r}: write host:port, for example 127.0.0.1:8484")
+    return match[1] or match[2], int(match[3])
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _xdg(variable: str, fallback: str, environ: Mapping[str, str] | None) -> Path:
+    env = os.environ if environ is None else environ
+    base = env.get(variable, "")
+    # The XDG specification has relative paths ignored.
+    if not os.path.isabs(base):
+        base = os.path.join(env.get("HOME") or os.path.expanduser("~"), fallback)
+    return Path(base) / "trueup"
+
+
+def _config_path(config: Path | None, env: Mapping[str, str]) -> tuple[Path, bool]:
+    if config is not None:
+        return config, True
+    if named := env.get("TRUEUP_CONFIG"):
+        return Path(named), True
+    return _xdg("XDG_CONFIG_HOME", ".config", env) / "config.toml", False
+
+
+def _of_file(place: tuple[Path, bool], problems: list[str]) -> dict[str, object]:
+    path, must_exist = place
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        if must_exist:
+            problems.append(f"{path}: there is no such settings file")
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: the settings file cannot be read: {error}")
+        return {}
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{path}: not TOML: {error}")
+        return {}
+    values: dict[str, object] = {}
+    for key, value in document.items():
+        if key not in FIELDS:
+            problems.append(f"{path}: no setting is called {key}{did_you_mean(key, FIELDS)}")
+        else:
+            _take(values, key, _below(path.parent, key, value), f"{path}: {key}", problems)
+    return values
+
+
+def _below(folder: Path, key: str, value: object) -> object:
+    # A relative path in a file is meant from where the file lies, not from where we were started.
+    if FIELDS[key].kind == "path" and isinstance(value, str) and value:
+        return folder / os.path.expanduser(value)
+    if FIELDS[key].kind == "list of paths" and isinstance(value, list):
+        return [folder / os.path.expanduser(str(item)) for item in value]
+    return value
+
+
+def _of_environment(env: Mapping[str, str], problems: list[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    known = [PREFIX + name.upper() for name in FIELDS] + list(OTHER_VARIABLES)
+    for variable, text in sorted(env.items()):
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        if variable.startswith(_OTHER_PREFIXES):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in FIELDS or variable != variable.upper():
+            problems.append(f"{variable}: no setting is called so{did_you_mean(variable, known)}")
+        else:
+            _take(values, name, text, variable, problems)
+    return values
+
+
+def _of_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, value in flags.items():
+        if name not in FIELDS:
+            problems.append(f"no setting is called {name}{did_you_mean(name, FIELDS)}")
+        elif value is not None:
+            _take(values, name, value, flag_of(name), problems)
+    return values
+
+
+def _take(
+    values: dict[str, object], name: str, value: object, where: str, problems: list[str]
+) -> None:
+    try:
+        values[name] = FIELDS[name].read(value)
+    except (ValueError, TypeError, msgspec.ValidationError) as error:
+        problems.append(f"{where}: {error}")
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems: list[str] = []
+    try:
+        host, _ = settings.address
+    except ValueError as error:
+        return [str(error)]
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        problems.append("tls_cert and tls_key go together: set both or neither")
+    if not is_loopback(host) and (settings.tls_cert is None or settings.tls_key is None):
+        problems.append(
+            f"listen is {settings.listen}, which other machines can reach: tokens would travel in "
+            "the clear; set tls_cert and tls_key, or listen on 127.0.0.1"
+        )
+    if settings.retry_cap < settings.retry_base:
+        problems.append("retry_cap is less than retry_base")
+    if settings.concurrency_per_cluster > settings.concurrency_total:
+        problems.append("concurrency_per_cluster is more than concurrency_total")
+    return problems
+
+
+def flag_of(name: str) -> str:
+    """Return a setting's flag."""
+    return "--" + name.replace("_", "-")
+
+
+def markdown() -> str:
+    """Return the table of all settings, as `docs/settings.md` has it."""
+    lines = [
+        "| setting | flag | variable | kind | default | what it is |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, about in FIELDS.items():
+        default = f"`{about.default}`" if about.default else "none"
+        lines.append(
+            f"| `{name}` | `{flag_of(name)}` | `{PREFIX}{name.upper()}` | {about.kind} "
+            f"| {default} | {about.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+FIELDS: dict[str, Field] = {info.name: field(info) for info in msgspec.structs.fields(Settings)}
+"""Every setting by name."""

@@ -1,0 +1,118 @@
+"""Keeps tasks alive by key: started, replaced, ended, and started again when they fail.
+
+One failing repository or cluster must not take the others with it; a fault is logged with its
+place and tried again, ever more slowly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.abc
+
+from engine.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K")
+_FIRST_RETRY, _LAST_RETRY = 0.5, 60.0
+"""Seconds between a fault and the next try: doubled from the first to the last."""
+
+
+class Children:
+    """Tasks that run for as long as something is declared."""
+
+    def __init__(self, group: anyio.abc.TaskGroup, clock: Clock) -> None:
+        self._group, self._clock = group, clock
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._ended: dict[str, anyio.Event] = {}
+
+    async def put(self, key: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Start a task under a key, after the one that was there has ended."""
+        await self.remove(key)
+        scope, ended = anyio.CancelScope(), anyio.Event()
+        self._scopes[key], self._ended[key] = scope, ended
+        self._group.start_soon(self._keep, key, run, scope, ended)
+
+    async def remove(self, key: str) -> None:
+        """End the task under a key and wait until it has."""
+        scope = self._scopes.pop(key, None)
+        if scope is not None:
+            scope.cancel()
+            await self._ended.pop(key).wait()
+
+    async def _keep(
+        self,
+        key: str,
+        run: Callable[[], Awaitable[None]],
+        scope: anyio.CancelScope,
+        ended: anyio.Event,
+    ) -> None:
+        try:
+            with scope:
+                wait = _FIRST_RETRY
+                while True:
+                    try:
+                        await run()
+                    except Exception:
+                        logger.exception("task failed; starting it again", extra={"task": key})
+                    await self._clock.sleep(wait)
+                    wait = min(wait * 2, _LAST_RETRY)
+        finally:
+            ended.set()
+
+
+class KeyedWork(Generic[K]):
+    """Work by key: each key once at a time, `width` keys at a time, in the order of asking.
+
+    A key that is asked for while it is worked on is worked on again. A fault is logged and the
+    key tried again later.
+    """
+
+    def __init__(
+        self, name: str, handle: Callable[[K], Awaitable[None]], *, width: int, clock: Clock
+    ) -> None:
+        self._name, self._handle, self._width, self._clock = name, handle, width, clock
+        self._waiting: OrderedDict[K, None] = OrderedDict()
+        self._working: set[K] = set()
+        self._faults: dict[K, int] = {}
+        self._changed = anyio.Event()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is worked on."""
+        return not self._waiting and not self._working
+
+    def add(self, key: K) -> None:
+        """Ask for a key to be worked on."""
+        self._waiting[key] = None
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with anyio.create_task_group() as group:
+            while True:
+                self._changed = anyio.Event()
+                for key in list(self._waiting):
+                    if len(self._working) < self._width and key not in self._working:
+                        del self._waiting[key]
+                        self._working.add(key)
+                        group.start_soon(self._work, key)
+                await self._changed.wait()
+
+    async def _work(self, key: K) -> None:
+        try:
+            await self._handle(key)
+            self._faults.pop(key, None)
+        except Exception:
+            faults = self._faults[key] = self._faults.get(key, 0) + 1
+            logger.exception("work failed; trying again", extra={"work": self._name, "key": key})
+            await self._clock.sleep(min(_FIRST_RETRY * 2.0**faults, _LAST_RETRY))
+            self._waiting[key] = None
+        finally:
+            self._working.discard(key)
+            self._changed.set()

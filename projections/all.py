@@ -1,0 +1,31 @@
+"""All views of Trueup, in one place: what a runner folds, and what `rebuild` can name.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from projections.clusters import CLUSTERS
+from projections.corrections import CORRECTIONS
+from projections.declared import DECLARED
+from projections.desired import DESIRED
+from projections.drift import DRIFT
+from projections.observed import OBSERVED
+from projections.projection import Projection, SubjectIndex
+from projections.sources import SOURCES
+from projections.targets import TARGETS
+from projections.timeline import TIMELINE
+
+DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
+    DECLARED,
+    SOURCES,
+    DESIRED,
+    CLUSTERS,
+    OBSERVED,
+    TARGETS,
+    DRIFT,
+    CORRECTIONS,
+)
+SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE,)

@@ -1,0 +1,125 @@
+"""What is being done about each target, and what the last attempt came to.
+
+Pure. A plan without an outcome after a restart is work that was cut off.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from events.catalog import (
+    CorrectionAbandoned,
+    CorrectionApplied,
+    CorrectionFailed,
+    CorrectionPlanned,
+    Fact,
+    Facts,
+)
+from events.event import Event
+from events.vocabulary import Action
+from projections.fold import StreamFold, names
+
+
+class Plan(Struct, frozen=True, omit_defaults=True):
+    """A correction that was planned. `position` is that of its event."""
+
+    position: int
+    at: int
+    commit: str
+    cause: str
+    attempt: int
+    facts: Facts
+    actions: tuple[Action, ...]
+    drift_case: str = ""
+
+
+class Ended(Struct, frozen=True, omit_defaults=True):
+    """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed."""
+
+    plan: int
+    position: int
+    at: int
+    commit: str
+    cause: str
+    actions: int
+    facts: Facts
+    code: str = ""
+    message: str = ""
+    retry_at: int = 0
+    drift_case: str = ""
+
+
+class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
+    """The corrections of one target. `failures` counts those in a row that failed."""
+
+    plan: Plan | None = None
+    last: Ended | None = None
+    failures: int = 0
+
+
+class CorrectionsView(StreamFold[CorrectionDocument]):
+    """Corrections by target stream; indexed by whether one is under way ("planned")."""
+
+    name = "corrections"
+    document = CorrectionDocument
+    types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
+    kinds = ("target",)
+    indexes: tuple[str, ...] = ("state",)
+
+    def apply(
+        self, key: str, document: CorrectionDocument | None, event: Event, fact: Fact
+    ) -> CorrectionDocument | None:
+        """Fold one event."""
+        known = document or CorrectionDocument()
+        match fact:
+            case CorrectionPlanned():
+                plan = Plan(
+                    position=event.position,
+                    at=event.recorded_at,
+                    commit=fact.commit,
+                    cause=fact.cause,
+                    attempt=fact.attempt,
+                    facts=fact.facts,
+                    actions=fact.actions,
+                    drift_case=fact.drift_case,
+                )
+                return replace(known, plan=plan)
+            case CorrectionApplied():
+                return replace(known, plan=None, last=_ended(known, event, fact.plan), failures=0)
+            case CorrectionFailed():
+                last = _ended(known, event, fact.plan)
+                if last:
+                    last = replace(
+                        last, code=fact.code, message=fact.message, retry_at=fact.retry_at
+                    )
+                return replace(known, plan=None, last=last, failures=fact.attempt)
+            case CorrectionAbandoned():
+                last = _ended(known, event, fact.plan)
+                if last:
+                    last = replace(last, code="abandoned", message=fact.reason)
+                return replace(known, plan=None, last=last)
+        return document
+
+    def index(self, document: CorrectionDocument) -> tuple[str | None, ...]:
+        """Whether a correction is under way."""
+        return ("planned" if document.plan else None,)
+
+
+def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended | None:
+    plan = document.plan
+    if plan is None or plan.position != position:
+        return document.last
+    return Ended(
+        plan=position,
+        position=event.position,
+        at=event.recorded_at,
+        commit=plan.commit,
+        cause=plan.cause,
+        actions=len(plan.actions),
+        facts=plan.facts,
+        drift_case=plan.drift_case,
+    )
+
+
+CORRECTIONS = CorrectionsView()

@@ -1,0 +1,102 @@
+"""What people declared, and whether they suspended it. One document a resource.
+
+Pure. A withdrawn resource stays as a document without an index entry, so that what its end asked
+for (`cascade`) can still be carried out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from events.catalog import Declared, Fact, Resumed, Suspended, Withdrawn
+from events.event import Event
+from projections.fold import StreamFold, names
+
+
+class Suspension(Struct, frozen=True):
+    """Who suspended, why, and where in the log it says so."""
+
+    reason: str
+    actor: str
+    position: int
+    at: int
+
+
+class DeclaredDocument(Struct, frozen=True, omit_defaults=True):
+    """A declared resource as it stands. `position` and `at` are those of its last declaration."""
+
+    kind: str
+    project: str
+    name: str
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    position: int
+    at: int
+    actor: str
+    withdrawn: bool = False
+    cascade: bool = False
+    suspended: Suspension | None = None
+
+
+class DeclaredView(StreamFold[DeclaredDocument]):
+    """Resources by stream; while declared, indexed by kind and an application's repository."""
+
+    name = "declared"
+    document = DeclaredDocument
+    types = names((Declared, Withdrawn, Suspended, Resumed))
+    kinds = ("repo", "cluster", "app")
+    indexes: tuple[str, ...] = ("kind", "repository")
+
+    def apply(
+        self, key: str, document: DeclaredDocument | None, event: Event, fact: Fact
+    ) -> DeclaredDocument | None:
+        """Fold one event."""
+        match fact:
+            case Declared():
+                _, project, name = key.split("/", 2)
+                return DeclaredDocument(
+                    kind=fact.kind,
+                    project=project,
+                    name=name,
+                    spec=fact.spec,
+                    labels=fact.labels,
+                    position=event.position,
+                    at=event.recorded_at,
+                    actor=event.actor,
+                    suspended=document.suspended if document else None,
+                )
+            case Withdrawn() if document:
+                return replace(
+                    document,
+                    withdrawn=True,
+                    cascade=fact.cascade,
+                    position=event.position,
+                    at=event.recorded_at,
+                    actor=event.actor,
+                    suspended=None,
+                )
+            case Suspended() if document:
+                return replace(document, suspended=suspension(event, fact))
+            case Resumed() if document:
+                return replace(document, suspended=None)
+        return document
+
+    def index(self, document: DeclaredDocument) -> tuple[str | None, ...]:
+        """The kind and the repository's stream, while declared."""
+        if document.withdrawn:
+            return (None, None)
+        if document.kind != "Application":
+            return (document.kind, None)
+        repository = document.spec["source"]["repository"]
+        return (document.kind, f"repo/{document.project}/{repository}")
+
+
+def suspension(event: Event, fact: Suspended) -> Suspension:
+    """Note who suspended, and why."""
+    return Suspension(fact.reason, event.actor, event.position, event.recorded_at)
+
+
+DECLARED = DeclaredView()

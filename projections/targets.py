@@ -1,0 +1,183 @@
+"""How each target stands: assigned where, asked for what, held why, synced to what, how healthy.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from events.catalog import (
+    CorrectionAbandoned,
+    CorrectionApplied,
+    CorrectionFailed,
+    CorrectionPlanned,
+    DriftDetected,
+    DriftResolved,
+    Fact,
+    HealthChanged,
+    HoldLifted,
+    ReconcileHeld,
+    Resumed,
+    Suspended,
+    SyncRequested,
+    TargetAssigned,
+    TargetSynced,
+    TargetUnassigned,
+)
+from events.event import Event
+from events.vocabulary import Health, ObjectRef
+from projections.declared import Suspension, suspension
+from projections.fold import StreamFold, TargetId, names, target_of
+
+
+class Request(Struct, frozen=True, omit_defaults=True):
+    """The last sync that a person asked for."""
+
+    position: int
+    actor: str
+    reason: str
+    at: int
+    revision: str = ""
+
+
+class Synced(Struct, frozen=True, omit_defaults=True):
+    """The last desired state that the target was found to be in."""
+
+    commit: str
+    desired: int
+    objects: str
+    position: int
+    at: int
+
+
+class Hold(Struct, frozen=True, omit_defaults=True):
+    """Why nothing is done although there is something to do."""
+
+    code: str
+    message: str
+    position: int
+    at: int
+    until: int = 0
+    objects: tuple[ObjectRef, ...] = ()
+
+
+class TargetDocument(Struct, frozen=True, omit_defaults=True):
+    """A target. `version` is its stream's: what the next decision expects it still to be."""
+
+    project: str
+    application: str
+    cluster: str
+    version: int
+    position: int
+    namespace: str = "default"
+    assigned: bool = False
+    cascade: bool = False
+    unassigned: str = ""
+    suspended: Suspension | None = None
+    request: Request | None = None
+    synced: Synced | None = None
+    hold: Hold | None = None
+    health: Health = Health.UNKNOWN
+    health_message: str = ""
+    health_since: int = 0
+
+
+class TargetsView(StreamFold[TargetDocument]):
+    """Targets by stream; indexed by application and cluster (as streams), and by open request."""
+
+    name = "targets"
+    document = TargetDocument
+    types = names(
+        (
+            TargetAssigned,
+            TargetUnassigned,
+            SyncRequested,
+            Suspended,
+            Resumed,
+            DriftDetected,
+            DriftResolved,
+            CorrectionPlanned,
+            CorrectionApplied,
+            CorrectionFailed,
+            CorrectionAbandoned,
+            TargetSynced,
+            ReconcileHeld,
+            HoldLifted,
+            HealthChanged,
+        )
+    )
+    kinds = ("target",)
+    indexes: tuple[str, ...] = ("application", "cluster", "request")
+
+    def apply(
+        self, key: str, document: TargetDocument | None, event: Event, fact: Fact
+    ) -> TargetDocument | None:
+        """Fold one event."""
+        if document is None:
+            target = target_of(key)
+            document = TargetDocument(
+                project=target.project,
+                application=target.application,
+                cluster=target.cluster,
+                version=event.version,
+                position=event.position,
+            )
+        return replace(_fold(document, event, fact), version=event.version, position=event.position)
+
+    def index(self, document: TargetDocument) -> tuple[str | None, ...]:
+        """The application's and the cluster's stream; "open" while a request is unanswered."""
+        target = TargetId(document.project, document.application, document.cluster)
+        request, synced = document.request, document.synced
+        is_open = request and not (synced and synced.position > request.position)
+        return (target.app_stream, target.cluster_stream, "open" if is_open else None)
+
+
+def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
+    match fact:
+        case TargetAssigned():
+            return replace(
+                document, assigned=True, cascade=False, unassigned="", namespace=fact.namespace
+            )
+        case TargetUnassigned():
+            return replace(
+                document, assigned=False, cascade=fact.cascade, unassigned=fact.reason, hold=None
+            )
+        case SyncRequested():
+            request = Request(
+                event.position, event.actor, fact.reason, event.recorded_at, fact.revision
+            )
+            return replace(document, request=request)
+        case Suspended():
+            return replace(document, suspended=suspension(event, fact))
+        case Resumed():
+            return replace(document, suspended=None)
+        case TargetSynced():
+            synced = Synced(
+                fact.commit, fact.desired, fact.objects, event.position, event.recorded_at
+            )
+            return replace(document, synced=synced)
+        case ReconcileHeld():
+            hold = Hold(
+                fact.code,
+                fact.message,
+                event.position,
+                event.recorded_at,
+                fact.until,
+                fact.objects,
+            )
+            return replace(document, hold=hold)
+        case HoldLifted():
+            return replace(document, hold=None)
+        case HealthChanged():
+            return replace(
+                document,
+                health=fact.health,
+                health_message=fact.message,
+                health_since=event.recorded_at,
+            )
+    return document
+
+
+TARGETS = TargetsView()

@@ -1,0 +1,111 @@
+"""Control planes for end-to-end tests, and what is kept of them when a test fails.
+
+Every test in this folder has the marker `e2e` and runs only when `-m e2e` asks for it, as
+`make e2e` does. TRUEUP_E2E_LOGS names a folder to copy a failed test's logs into.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.binaries import HOW_TO_GET, existing_cluster, find_binaries
+from tests.e2e.cluster import Cluster, ExistingCluster
+from tests.e2e.harness import ControlPlane
+
+HERE = Path(__file__).parent
+
+# Those that run now, and those that were up while a test failed.
+_running: list[ControlPlane] = []
+_suspect: set[Path] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "e2e: needs a real control plane; run by `make e2e`")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked = re.search(r"\be2e\b", config.option.markexpr or "")
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("e2e")
+            if not asked:
+                item.add_marker(pytest.mark.skip(reason="end-to-end: run by `make e2e`"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and HERE in item.path.parents:
+        for plane in _running:
+            _suspect.add(plane.folder)
+            report.sections.append(("control plane", plane.describe_failure()))
+            keep = os.environ.get("TRUEUP_E2E_LOGS")
+            if keep:
+                test = re.sub(r"\W+", "-", item.nodeid).strip("-")
+                plane.keep_logs(Path(keep) / test / plane.folder.name)
+    return report
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """A cluster for the tests of one module: a control plane, or the one that is there."""
+    kubeconfig = existing_cluster()
+    if find_binaries() is not None:
+        async with _control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
+            yield plane
+    elif kubeconfig is not None:
+        yield ExistingCluster(kubeconfig, tmp_path_factory.mktemp("cluster"))
+    else:
+        pytest.skip(HOW_TO_GET)
+
+
+@pytest.fixture(scope="module")
+def control_plane(cluster: Cluster) -> ControlPlane:
+    """The module's cluster, for tests that stop its parts or read its audit log."""
+    if not isinstance(cluster, ControlPlane):
+        pytest.skip(f"a cluster that is there is not ours to stop: {HOW_TO_GET}")
+    return cluster
+
+
+MakeControlPlane = Callable[..., Awaitable[ControlPlane]]
+
+
+@pytest.fixture
+async def make_control_plane(tmp_path: Path) -> AsyncIterator[MakeControlPlane]:
+    """Starts one more control plane for one test; takes `ControlPlane`'s options and a `name`."""
+    if find_binaries() is None:
+        pytest.skip(HOW_TO_GET)
+    async with AsyncExitStack() as stack:
+
+        async def make(name: str = "control-plane", **options: Any) -> ControlPlane:
+            return await stack.enter_async_context(_control_plane(tmp_path / name, **options))
+
+        yield make
+
+
+@asynccontextmanager
+async def _control_plane(folder: Path, **options: Any) -> AsyncIterator[ControlPlane]:
+    plane = ControlPlane(folder, **options)
+    _running.append(plane)
+    try:
+        async with plane:
+            yield plane
+    finally:
+        _running.remove(plane)
+        if plane.folder not in _suspect:
+            # Each holds some 150 MB of preallocated files.
+            shutil.rmtree(plane.folder)
