@@ -265,7 +265,7 @@ class Observer:
 
     def _digest(self, seen: Look, kept: Kept | None) -> str:
         others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
-        return change_digest(kept, seen.live, others, (seen.health, seen.message), seen.presence)
+        return change_digest(kept, seen.live, others, seen.health, seen.message, seen.presence)
 
     def _gone(self, entry: Entry, source: str) -> None:
         """Record that an object is gone, unless it has come back or a deed has begun meanwhile."""

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import anyio
 from anyio import lowlevel
-
 from msgspec.structs import replace
 
 from engine.clusters.backoff import Backoff, Bell
