@@ -99,13 +99,12 @@ class Plan(Struct, frozen=True):
 ParkedNames = Set[tuple[str, Scope, str]]
 
 
-class _Cell:
-    """A document in the middle of a fold."""
+class _Cell(Struct):
+    """A document in the middle of a fold; `row` is its stored form, None where nothing changed."""
 
-    __slots__ = ("changed", "document", "position")
-
-    def __init__(self, document: Struct | None, position: Position) -> None:
-        self.document, self.position, self.changed = document, position, False
+    document: Struct | None
+    row: Row | None = None
+    changed: bool = False
 
 
 class Group:
@@ -182,18 +181,13 @@ class Group:
 
         `stored` has those of `plan.touched` that exist, `parked` those of `plan.names` that are.
         """
-        changes = _Fold(self, stored, parked).run(plan)
-        if changes is None:
-            # Some document cannot be stored; which event made it so decides what is parked.
-            changes = _Fold(self, stored, parked, careful=True).run(plan)
-        if changes is None:
-            raise RuntimeError(
-                "a fold that checks every step left a document that cannot be stored"
-            )
-        return changes
+        return _Fold(self, stored, parked).run(plan)
 
     def row(self, view: str, key: str, position: Position, document: Struct) -> Row:
         """Return a document as it is stored. Raises ValueError or TypeError where it cannot be."""
+        expected = self.documents[view].document
+        if not isinstance(document, expected):
+            raise TypeError(f"a {type(document).__name__} instead of a {expected.__name__}")
         body = encode(document)
         if len(body) > DOCUMENT_LIMIT:
             raise ValueError(f"the document has {len(body)} bytes, more than {DOCUMENT_LIMIT}")
@@ -243,20 +237,14 @@ class _Fold:
     """One pass over a plan."""
 
     def __init__(
-        self,
-        group: Group,
-        stored: Mapping[tuple[str, str], Stored],
-        parked: ParkedNames,
-        *,
-        careful: bool = False,
+        self, group: Group, stored: Mapping[tuple[str, str], Stored], parked: ParkedNames
     ) -> None:
-        self._group, self._stored, self._careful = group, stored, careful
-        self._parked = set(parked)
+        self._group, self._stored, self._parked = group, stored, set(parked)
         self._cells: dict[tuple[str, str], _Cell] = {}
         self._changes = Changes([], [], [], [])
 
-    def run(self, plan: Plan) -> Changes | None:
-        """Return the changes; None where a document cannot be stored and nobody was careful."""
+    def run(self, plan: Plan) -> Changes:
+        """Return the changes."""
         for step in plan.steps:
             view, event = step.view, step.event
             if view in self._group.subjects:
@@ -268,7 +256,12 @@ class _Fold:
                     for key in step.keys:
                         if (view, Scope.KEY, key) not in self._parked:
                             self._apply(step, key, step.fact)
-        return self._collect()
+        for place, cell in self._cells.items():
+            if cell.row is not None:
+                self._changes.rows.append(cell.row)
+            elif cell.changed and place in self._stored:
+                self._changes.gone.append(place)
+        return self._changes
 
     def _file(self, step: Step) -> None:
         # Entries do not build on each other: what follows an event that failed is filed as ever.
@@ -281,57 +274,35 @@ class _Fold:
         )
 
     def _apply(self, step: Step, key: str, fact: Fact) -> None:
-        projection = self._group.documents[step.view]
+        projection, position = self._group.documents[step.view], step.event.position
         doing: Callable[..., Any] = projection.document
+        row = None
         try:
             cell = self._cell(step.view, key)
             doing = projection.apply
             document = projection.apply(key, cell.document, step.event, fact)
-            if document is not None and not isinstance(document, projection.document):
-                raise TypeError(
-                    f"a {type(document).__name__} instead of a {projection.document.__name__}"
-                )
-            if self._careful and document is not None:
+            if document is not None:
+                # Stored and read again after every event, though the batch stores only the last:
+                # so it makes no difference where one batch ends and the next begins.
                 doing = projection.index
-                row = self._group.row(step.view, key, step.event.position, document)
-                # What was stored must read again, or the next batch would find it broken.
-                self._group.decode(step.view, row.document)
+                row = self._group.row(step.view, key, position, document)
+                document = self._group.decode(step.view, row.document)
         except Exception as error:  # noqa: BLE001 - whatever a fold raises parks its document only
             self._park(step, Scope.KEY, key, _describe(doing, error))
             return
-        cell.document, cell.position, cell.changed = document, step.event.position, True
+        cell.document, cell.row, cell.changed = document, row, True
 
     def _cell(self, view: str, key: str) -> _Cell:
         cell = self._cells.get((view, key))
         if cell is None:
             stored = self._stored.get((view, key))
-            if stored is None:
-                cell = _Cell(None, Position(0))
-            else:
-                cell = _Cell(self._group.decode(view, stored.document), stored.position)
+            cell = _Cell(stored and self._group.decode(view, stored.document))
             self._cells[view, key] = cell
         return cell
 
     def _park(self, step: Step, scope: Scope, name: str, message: str) -> None:
         self._parked.add((step.view, scope, name))
         self._changes.parked.append(Parked(step.view, scope, name, step.event.position, message))
-
-    def _collect(self) -> Changes | None:
-        for (view, key), cell in self._cells.items():
-            if not cell.changed:
-                continue
-            if cell.document is None:
-                if (view, key) in self._stored:
-                    self._changes.gone.append((view, key))
-                continue
-            try:
-                row = self._group.row(view, key, cell.position, cell.document)
-            except Exception:
-                if self._careful:
-                    raise
-                return None
-            self._changes.rows.append(row)
-        return self._changes
 
 
 def is_subject_index(view: Projection[Any] | SubjectIndex) -> TypeGuard[SubjectIndex]:

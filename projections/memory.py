@@ -103,8 +103,9 @@ class MemoryViews:
 
     async def _fold(self) -> Position:
         async with self._folding:
-            while events := await self._log.read(self._position, _BATCH):
-                self._fold_batch(events)
+            head = await self._log.head()
+            while self._position < head:
+                self._fold_batch(await self._log.read(self._position, _BATCH))
             return self._position
 
     def _fold_batch(self, events: Sequence[Event]) -> None:

@@ -61,8 +61,8 @@ class Untold(Struct, frozen=True):
 class Store:
     """The tables of the views in one database. `shard` is the part of them that is kept here.
 
-    The pool is one of `events.connection.make_pool`: its time-outs keep a process that stalls inside
-    a transaction from stopping its successor.
+    The pool is one of `events.connection.make_pool`: its time-outs keep a process that stalls
+    inside a transaction from stopping its successor.
     """
 
     def __init__(self, pool: Pool, shard: int = 0) -> None:

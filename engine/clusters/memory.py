@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True, gc=False):
 
     `version` is the latest resourceVersion seen, `recorded` the one that the log has: between the
     two, nothing that counts has changed. `body`, `signature` and `health` are hashes that tell,
-    without looking further, that nothing has; "" where they are not known yet.
+    without looking further, that nothing has; empty where they are not known yet.
     """
 
     ref: ObjectRef
@@ -46,9 +46,9 @@ class Entry(Struct, frozen=True, gc=False):
     kept: str | None
     presence: Presence
     application: str
-    body: str = ""
-    signature: str = ""
-    health: str = ""
+    body: bytes = b""
+    signature: bytes = b""
+    health: bytes = b""
 
 
 class Held(Struct, frozen=True):
@@ -110,6 +110,11 @@ class Memory:
         """Return the entries of a kind, in whatever version, those of absent objects included."""
         group = api_version.rpartition("/")[0]
         return list(self._kinds.get((group, kind), {}).values())
+
+    def forget_versions(self, api_version: str, kind: str) -> None:
+        """Take whatever comes next of this kind as newer: the server's own count went back."""
+        for entry in self.of_kind(api_version, kind):
+            self.put(replace(entry, version=""))
 
     def __iter__(self) -> Iterator[Entry]:
         for entries in self._kinds.values():
