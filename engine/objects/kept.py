@@ -24,7 +24,8 @@ from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
 from engine.objects.identity import ObjectRefused
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
-from engine.objects.shape import MapShape, shape_of, unchanged
+from engine.objects.quick import Quick, quick_of, unchanged
+from engine.objects.shape import MapShape, shape_of
 from engine.objects.typed import MISSING, NamedItems, counted, is_composite, is_empty, item_key
 from events.vocabulary import Difference, ObjectRef
 
@@ -53,6 +54,11 @@ class Kept(Struct, frozen=True, dict=True):
     def shape(self) -> MapShape:
         """The form that comparisons walk."""
         return shape_of(self.fields.tree, self.values, self.unset)
+
+    @cached_property
+    def quick(self) -> Quick:
+        """The form that answers whether anything of ours differs."""
+        return quick_of(self.shape)
 
     def encode(self) -> bytes:
         """Return the bytes to store; equal kept forms have equal bytes."""
@@ -92,7 +98,7 @@ def extract(kept: Kept, live: Mapping[str, Any]) -> dict[str, Any]:
 
     Order in lists is that of the live object, and duplicates of our items are all there.
     """
-    if unchanged(kept.shape, live):
+    if unchanged(kept.quick, live):
         return kept.values
     return compare.extracted(kept.shape, live, Managed(live))
 
@@ -116,7 +122,7 @@ def compare_with(
     our apply tells: frozen, and without difference to the live object, it is the new kept form.
     """
     managed = Managed(live, manager)
-    if unchanged(kept.shape, live):
+    if unchanged(kept.quick, live):
         if managed.own_raw() == kept.owned:
             return [], False
         return compare.ownership(kept.fields, managed, ref, ()), False
