@@ -22,7 +22,7 @@ from msgspec import Struct
 from engine.objects import compare
 from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
 from engine.objects.identity import ObjectRefused
-from engine.objects.managed import Managed
+from engine.objects.managed import Managed, own_raw
 from engine.objects.ownership import MANAGER
 from engine.objects.quick import Quick, quick_of, unchanged
 from engine.objects.shape import MapShape, shape_of
@@ -121,17 +121,16 @@ def compare_with(
     Then the server itself may have changed it, by an upgrade's new defaults say. One dry run of
     our apply tells: frozen, and without difference to the live object, it is the new kept form.
     """
+    is_unchanged, is_owned = unchanged(kept.quick, live), own_raw(live, manager) == kept.owned
+    if is_unchanged and is_owned:
+        return [], False
     managed = Managed(live, manager)
-    if unchanged(kept.quick, live):
-        if managed.own_raw() == kept.owned:
-            return [], False
-        return compare.ownership(kept.fields, managed, ref, ()), False
-    drift = compare.compared(kept.shape, live, managed, ref)
+    drift = [] if is_unchanged else compare.compared(kept.shape, live, managed, ref)
     paths = [found.path for found in drift]
-    return (
-        [found.difference for found in drift] + compare.ownership(kept.fields, managed, ref, paths),
-        any(managed.is_ours(path) for path in paths),
-    )
+    found = [found.difference for found in drift]
+    if not is_owned:
+        found += compare.ownership(kept.fields, managed, ref, paths)
+    return found, any(managed.is_ours(path) for path in paths)
 
 
 def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, unset: Tree) -> dict[str, Any]:
