@@ -196,7 +196,7 @@ def _table(
                 (
                     i["name"],
                     "connected" if i["state"]["connected"] else "not connected",
-                    i["state"]["server_version"],
+                    i["state"]["serverVersion"],
                 )
                 for i in items
             ]
