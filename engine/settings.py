@@ -19,7 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.setting_values import Field, Seconds, did_you_mean, field
+from engine.resources.spelling import did_you_mean
+from engine.setting_values import Field, Seconds, field
 
 PREFIX = "TRUEUP_"
 OTHER_VARIABLES = {

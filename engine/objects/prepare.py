@@ -14,7 +14,7 @@ from engine.objects.identity import ObjectRefused
 
 # Only the server writes these; a manifest that was exported from a cluster carries them along.
 # A resourceVersion or uid would be a precondition that nobody meant.
-_SERVER_ONLY = frozenset(
+SERVER_ONLY = frozenset(
     {
         "creationTimestamp",
         "deletionGracePeriodSeconds",
@@ -55,7 +55,7 @@ def is_secret(obj: Mapping[str, Any]) -> bool:
 def _metadata(metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise ObjectRefused("bad-metadata", "metadata must be a map of fields.")
-    kept = {key: value for key, value in metadata.items() if key not in _SERVER_ONLY}
+    kept = {key: value for key, value in metadata.items() if key not in SERVER_ONLY}
     for field in ("labels", "annotations"):
         # An empty map is a field of ours, and a controller that adds to it would change it.
         if field in kept and not kept[field]:

@@ -1,0 +1,358 @@
+"""How an object fares, by its own status. Pure.
+
+The rules are those of kstatus (sigs.k8s.io/cli-utils), which kubectl-like tools share, and differ
+where it has no word or no rule:
+
+- what is suspended on purpose (CronJob, Job, a paused Deployment) is SUSPENDED;
+- a Pod that failed, and a PersistentVolumeClaim that lost its volume, are DEGRADED;
+- a Pod that cannot be scheduled is DEGRADED at once, since nothing here reads a clock;
+- HorizontalPodAutoscaler and APIService are read by their conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from events.vocabulary import Health
+
+Verdict: TypeAlias = tuple[Health, str]
+
+MAX_MESSAGE: Final = 500
+_ORDER = {health: place for place, health in enumerate(Health)}
+_NO_DEADLINE = 2**31 - 1
+
+
+def health_of(live: Mapping[str, Any]) -> Verdict:
+    """Return the health of a live object (whole, with its status) and one sentence on why."""
+    health, message = _verdict(live)
+    message = " ".join(message.split())
+    return health, message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+
+
+def worst(healths: Iterable[Health]) -> Health:
+    """Return the worst of these; HEALTHY of none."""
+    return max(healths, key=_ORDER.__getitem__, default=Health.HEALTHY)
+
+
+def _verdict(live: Mapping[str, Any]) -> Verdict:
+    metadata = _map(live, "metadata")
+    if metadata.get("deletionTimestamp"):
+        return Health.PROGRESSING, _terminating(live)
+    generation, observed = (
+        metadata.get("generation"),
+        _map(live, "status").get("observedGeneration"),
+    )
+    if type(generation) is int and type(observed) is int and observed != generation:
+        return (
+            Health.PROGRESSING,
+            f"Generation {generation} is not observed yet; the latest observed is {observed}",
+        )
+    for condition in _conditions(live):
+        if condition["type"] == "Reconciling" and condition["status"] == "True":
+            return Health.PROGRESSING, _why(condition)
+        if condition["type"] == "Stalled" and condition["status"] == "True":
+            return Health.DEGRADED, _why(condition)
+    rule = _RULES.get((_group(live), str(live.get("kind", ""))))
+    return rule(live) if rule is not None else _by_ready(live)
+
+
+def _deployment(live: Mapping[str, Any]) -> Verdict:
+    spec, status = _map(live, "spec"), _map(live, "status")
+    # Without a deadline the controller writes no Progressing condition.
+    progressed = _number(spec, "progressDeadlineSeconds", _NO_DEADLINE) == _NO_DEADLINE
+    available = False
+    for condition in _conditions(live):
+        if condition["type"] == "Progressing":
+            if condition["reason"] == "ProgressDeadlineExceeded":
+                return Health.DEGRADED, _why(condition, "Progress deadline exceeded")
+            if condition["status"] == "True" and condition["reason"] == "NewReplicaSetAvailable":
+                progressed = True
+        elif condition["type"] == "Available":
+            available = condition["status"] == "True"
+    wanted, there = _number(spec, "replicas", 1), _number(status, "replicas")
+    updated, usable = _number(status, "updatedReplicas"), _number(status, "availableReplicas")
+    behind = _behind(
+        (there, wanted, "Replicas"),
+        (updated, wanted, "Updated"),
+        (wanted, there, "Pending termination"),
+        (usable, updated, "Available"),
+        (_number(status, "readyReplicas"), wanted, "Ready"),
+    )
+    if behind is None and not progressed:
+        behind = "The new ReplicaSet is not available yet"
+    if behind is None and not available:
+        behind = "The Deployment is not available yet"
+    if behind is None:
+        return Health.HEALTHY, f"Available. Replicas: {there}"
+    if spec.get("paused") is True:
+        return Health.SUSPENDED, f"The rollout is paused. {behind}"
+    return Health.PROGRESSING, behind
+
+
+def _stateful_set(live: Mapping[str, Any]) -> Verdict:
+    spec, status = _map(live, "spec"), _map(live, "status")
+    strategy = _map(spec, "updateStrategy")
+    if strategy.get("type") == "OnDelete":
+        return Health.HEALTHY, "Updates wait for Pods to be deleted (OnDelete)"
+    wanted, there = _number(spec, "replicas", 1), _number(status, "replicas")
+    updated = _number(status, "updatedReplicas")
+    behind = _behind(
+        (there, wanted, "Replicas"),
+        (_number(status, "readyReplicas"), wanted, "Ready"),
+        (wanted, there, "Pending termination"),
+    )
+    if behind is not None:
+        return Health.PROGRESSING, behind
+    partition = _number(_map(strategy, "rollingUpdate"), "partition", -1)
+    if partition != -1:
+        if updated < wanted - partition:
+            return Health.PROGRESSING, f"Updated: {updated}/{wanted - partition}"
+        return Health.HEALTHY, f"Partition rollout complete. Updated: {updated}"
+    behind = _behind((_number(status, "currentReplicas"), wanted, "Current"))
+    if behind is not None:
+        return Health.PROGRESSING, behind
+    if status.get("currentRevision", "") != status.get("updateRevision", ""):
+        return Health.PROGRESSING, "Waiting for all Pods to be of the updated revision"
+    return Health.HEALTHY, f"All Pods are ready. Replicas: {there}"
+
+
+def _daemon_set(live: Mapping[str, Any]) -> Verdict:
+    status = _map(live, "status")
+    if "observedGeneration" not in status:
+        return Health.PROGRESSING, "Not observed yet"
+    wanted = _number(status, "desiredNumberScheduled", -1)
+    if wanted == -1:
+        return Health.PROGRESSING, "Not scheduled yet"
+    behind = _behind(
+        (_number(status, "currentNumberScheduled"), wanted, "Current"),
+        (_number(status, "updatedNumberScheduled"), wanted, "Updated"),
+        (_number(status, "numberAvailable"), wanted, "Available"),
+        (_number(status, "numberReady"), wanted, "Ready"),
+    )
+    if behind is not None:
+        return Health.PROGRESSING, behind
+    return Health.HEALTHY, f"All Pods are ready. Scheduled: {wanted}"
+
+
+def _replica_set(live: Mapping[str, Any]) -> Verdict:
+    for condition in _conditions(live):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Health.PROGRESSING, _why(condition, "Pods cannot be created")
+    status, wanted = _map(live, "status"), _number(_map(live, "spec"), "replicas", 1)
+    there = _number(status, "replicas")
+    behind = _behind(
+        (_number(status, "fullyLabeledReplicas"), wanted, "Labelled"),
+        (_number(status, "availableReplicas"), wanted, "Available"),
+        (_number(status, "readyReplicas"), wanted, "Ready"),
+        (wanted, there, "Pending termination"),
+    )
+    if behind is not None:
+        return Health.PROGRESSING, behind
+    return Health.HEALTHY, f"Available. Replicas: {there}"
+
+
+def _job(live: Mapping[str, Any]) -> Verdict:
+    spec, status = _map(live, "spec"), _map(live, "status")
+    completions = _number(spec, "completions", _number(spec, "parallelism", 1))
+    succeeded, failed = _number(status, "succeeded"), _number(status, "failed")
+    for condition in _conditions(live):
+        if condition["type"] == "Complete" and condition["status"] == "True":
+            return Health.HEALTHY, f"Completed. Succeeded: {succeeded}/{completions}"
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            return Health.DEGRADED, _why(condition, f"Failed: {failed}/{completions}")
+    if spec.get("suspend") is True:
+        return Health.SUSPENDED, "The Job is suspended"
+    if not status.get("startTime"):
+        return Health.PROGRESSING, "The Job has not started"
+    active = _number(status, "active")
+    return Health.HEALTHY, f"Running. Succeeded: {succeeded}, active: {active}, failed: {failed}"
+
+
+def _cron_job(live: Mapping[str, Any]) -> Verdict:
+    if _map(live, "spec").get("suspend") is True:
+        return Health.SUSPENDED, "The CronJob is suspended"
+    return Health.HEALTHY, "Scheduled"
+
+
+def _pod(live: Mapping[str, Any]) -> Verdict:
+    status = _map(live, "status")
+    phase = status.get("phase")
+    if phase == "Succeeded":
+        return Health.HEALTHY, "The Pod has completed"
+    if phase == "Failed":
+        return Health.DEGRADED, str(status.get("message") or "The Pod has failed")
+    conditions = {condition["type"]: condition for condition in _conditions(live)}
+    if phase == "Running":
+        if conditions.get("Ready", {}).get("status") == "True":
+            return Health.HEALTHY, "The Pod is ready"
+        if looping := _crash_looping(status):
+            return Health.DEGRADED, f"Containers in CrashLoopBackOff: {', '.join(looping)}"
+        return Health.PROGRESSING, "The Pod is running and not ready"
+    if phase == "Pending":
+        scheduled = conditions.get("PodScheduled", {})
+        if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+            return Health.DEGRADED, _why(scheduled, "The Pod cannot be scheduled")
+        return Health.PROGRESSING, "The Pod is pending"
+    if phase:
+        return Health.UNKNOWN, f"The Pod's phase is {phase}"
+    return Health.PROGRESSING, "The Pod is not observed yet"
+
+
+def _crash_looping(status: Mapping[str, Any]) -> list[str]:
+    return [
+        str(container.get("name"))
+        for container in _maps(status, "containerStatuses")
+        if _map(_map(container, "state"), "waiting").get("reason") == "CrashLoopBackOff"
+    ]
+
+
+def _claim(live: Mapping[str, Any]) -> Verdict:
+    phase = _map(live, "status").get("phase", "unknown")
+    if phase == "Bound":
+        return Health.HEALTHY, "Bound"
+    if phase == "Lost":
+        return Health.DEGRADED, "The claim lost its volume"
+    return Health.PROGRESSING, f"Not bound. Phase: {phase}"
+
+
+def _service(live: Mapping[str, Any]) -> Verdict:
+    spec = _map(live, "spec")
+    if spec.get("type") == "LoadBalancer" and not spec.get("clusterIP"):
+        return Health.PROGRESSING, "The load balancer has no cluster IP yet"
+    return Health.HEALTHY, "Ready"
+
+
+def _crd(live: Mapping[str, Any]) -> Verdict:
+    for condition in _conditions(live):
+        if condition["type"] == "NamesAccepted" and condition["status"] == "False":
+            return Health.DEGRADED, _why(condition)
+        if condition["type"] == "Established":
+            if condition["status"] == "True":
+                return Health.HEALTHY, "Established"
+            if condition["status"] == "False" and condition["reason"] != "Installing":
+                return Health.DEGRADED, _why(condition)
+    return Health.PROGRESSING, "Not established yet"
+
+
+def _api_service(live: Mapping[str, Any]) -> Verdict:
+    for condition in _conditions(live):
+        if condition["type"] == "Available":
+            if condition["status"] == "True":
+                return Health.HEALTHY, "Available"
+            return Health.PROGRESSING, _why(condition, "Not available yet")
+    return Health.PROGRESSING, "Not observed yet"
+
+
+def _autoscaler(live: Mapping[str, Any]) -> Verdict:
+    conditions = {condition["type"]: condition for condition in _conditions(live)}
+    for name in ("AbleToScale", "ScalingActive"):
+        condition = conditions.get(name, {})
+        if condition.get("status") != "False":
+            continue
+        if condition["reason"] == "ScalingDisabled":
+            return Health.SUSPENDED, _why(condition, "Scaling is disabled")
+        return Health.DEGRADED, _why(condition)
+    if "AbleToScale" not in conditions:
+        # autoscaling/v1 has its conditions in an annotation, so that silence says little there.
+        if live.get("apiVersion") == "autoscaling/v1":
+            return Health.HEALTHY, "Present"
+        return Health.PROGRESSING, "Not observed yet"
+    return Health.HEALTHY, "Able to scale"
+
+
+def _namespace(live: Mapping[str, Any]) -> Verdict:
+    if _map(live, "status").get("phase") == "Terminating":
+        return Health.PROGRESSING, _terminating(live)
+    return Health.HEALTHY, "Active"
+
+
+def _present(_: Mapping[str, Any]) -> Verdict:
+    return Health.HEALTHY, "Present"
+
+
+def _by_ready(live: Mapping[str, Any]) -> Verdict:
+    """Judge a kind without a rule by its Ready condition; without one it counts as healthy."""
+    for condition in _conditions(live):
+        if condition["type"] == "Ready":
+            if condition["status"] == "True":
+                return Health.HEALTHY, _why(condition, "Ready")
+            return Health.PROGRESSING, _why(condition, "Not ready")
+    return Health.HEALTHY, "Present"
+
+
+_RULES: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Verdict]]] = {
+    ("", "ConfigMap"): _present,
+    ("", "Namespace"): _namespace,
+    ("", "PersistentVolumeClaim"): _claim,
+    ("", "Pod"): _pod,
+    ("", "Secret"): _present,
+    ("", "Service"): _service,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _crd,
+    ("apiregistration.k8s.io", "APIService"): _api_service,
+    ("apps", "DaemonSet"): _daemon_set,
+    ("apps", "Deployment"): _deployment,
+    ("apps", "ReplicaSet"): _replica_set,
+    ("apps", "StatefulSet"): _stateful_set,
+    ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
+    ("batch", "CronJob"): _cron_job,
+    ("batch", "Job"): _job,
+    ("networking.k8s.io", "Ingress"): _present,
+    ("policy", "PodDisruptionBudget"): _present,
+}
+
+
+def _terminating(live: Mapping[str, Any]) -> str:
+    held = [
+        condition["message"]
+        for condition in _conditions(live)
+        if condition["status"] == "True" and condition["type"].startswith("Namespace")
+    ]
+    finalizers = _map(live, "metadata").get("finalizers")
+    if not held and isinstance(finalizers, list) and finalizers:
+        held = [f"waiting for {', '.join(map(str, finalizers))}"]
+    return ". ".join(["Being deleted", *held])
+
+
+def _group(live: Mapping[str, Any]) -> str:
+    group, slash, _ = str(live.get("apiVersion", "")).partition("/")
+    return group if slash else ""
+
+
+def _behind(*counts: tuple[int, int, str]) -> str | None:
+    """Return what is said of the first count (have, want, word) that is not reached."""
+    for have, want, word in counts:
+        if have < want:
+            # The one count that is about too many.
+            return (
+                f"{word}: {want - have}" if word.startswith("Pending") else f"{word}: {have}/{want}"
+            )
+    return None
+
+
+def _conditions(live: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    for condition in _maps(_map(live, "status"), "conditions"):
+        yield {
+            field: text if isinstance(text := condition.get(field), str) else ""
+            for field in ("type", "status", "reason", "message")
+        }
+
+
+def _why(condition: Mapping[str, str], otherwise: str = "") -> str:
+    told = condition["message"] or otherwise or condition["type"]
+    return f"{condition['reason']}: {told}" if condition["reason"] else told
+
+
+def _map(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    value = holder.get(field)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _maps(holder: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    value = holder.get(field)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _number(holder: Mapping[str, Any], field: str, otherwise: int = 0) -> int:
+    value = holder.get(field)
+    return value if type(value) is int else otherwise
