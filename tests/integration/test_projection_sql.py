@@ -92,6 +92,31 @@ async def test_hot_queries_go_by_index_and_read_little_more_than_they_return(
         await connection.close()
 
 
+async def test_a_value_that_became_rare_since_the_statistics_were_taken_goes_by_its_index(
+    dsn: str,
+) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("ALTER TABLE view_document SET (autovacuum_enabled = off)")
+        await connection.execute(
+            "INSERT INTO view_document (view, generation, key, position, document, i0) "
+            "SELECT 'one', 1, 'key/' || n, n, 'x', 'open' FROM generate_series(1, $1::integer) n",
+            ROWS,
+        )
+        await connection.execute("ANALYZE view_document")
+        await connection.execute("UPDATE view_document SET i0 = 'done' WHERE position > 10")
+        statement = await connection.prepare(
+            f"EXPLAIN (ANALYZE, FORMAT json) {QUERIES['page_by_first']}"
+        )
+        arguments = ["one", 1, "open", "", "\U0010ffff", "", 500, None, None]
+        plan = json.loads(await statement.fetchval(*arguments))[0]["Plan"]
+        scans = [node for node in walk(plan) if "Scan" in node["Node Type"]]
+        assert [node.get("Index Name") for node in scans] == ["view_document_i0"]
+        assert sum(node.get("Rows Removed by Filter", 0) for node in scans) == 0
+    finally:
+        await connection.close()
+
+
 def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", []):
