@@ -58,6 +58,7 @@ async def log(dsn: str) -> AsyncIterator[PostgresLog]:
 async def assert_views_are_the_fold(views: PostgresViews, log: PostgresLog, at: Position) -> None:
     await views.reached(at)
     async with views.snapshot() as reader:
+        assert reader.position >= at
         events = await everything(log, reader.position)
         for view in (TALLIES, STREAMS):
             assert await documents_of(reader, view) == naive_documents(view, events)[0]
