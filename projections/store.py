@@ -194,6 +194,10 @@ class Session:
         """Note that the log says this now."""
         await self._execute(QUERIES["told"], [UUID(event_id) for event_id in event_ids])
 
+    async def renew(self, event_id: EventId, new: EventId) -> None:
+        """Let the log say under another id what it was not told under the first."""
+        await self._execute(QUERIES["renew_untold"], UUID(event_id), UUID(new))
+
     async def drop(self, slot: Slot) -> None:
         """Remove a generation, a slice at a time. Raises ValueError for the live one."""
         place = (slot.view, slot.generation)

@@ -11,9 +11,10 @@ import anyio
 import asyncpg
 import pytest
 
+from engine.clock import SystemClock
 from events.catalog import CommitSeen, Fact, ProjectionParked
 from events.codec import fact_of
-from events.event import Event, Position
+from events.event import Event, EventId, Position
 from events.log import LogCorrupt
 from events.postgres import PostgresLog, open_log
 from projections.batch import Group
@@ -23,6 +24,7 @@ from projections.keeper import Keeper
 from projections.postgres import PostgresViews
 from projections.runner import Runner
 from projections.store import TOLD_LIMIT, Store
+from tests.appending import event_id, new
 from tests.keeping import (
     append,
     documents_of,
@@ -354,6 +356,37 @@ async def test_a_crash_before_the_log_says_so_is_made_good_at_the_next_start(
             await it.views.reached(Position(last + 1))
         (said,) = await parked_events(log)
         assert said.causation == last
+
+
+class SlowClock(SystemClock):
+    """A clock by which what is parked is parked long before the log hears of it."""
+
+    def event_id(self) -> EventId:
+        return event_id(self.now() - 8 * 24 * 3600 * 1_000_000)
+
+
+@pytest.mark.parametrize("said_before", [False, True])
+async def test_what_waited_for_too_long_to_be_said_is_said_once_all_the_same(
+    dsn: str, log: PostgresLog, said_before: bool
+) -> None:
+    last = await append(log, [named(["a"], "boom"), named(["b"], "boom")])
+    group = toy_group()
+    async with pool_of(dsn) as pool:
+        async with Store(pool).session() as session:
+            slots = await prepare(log, session, group, CLOCK, epoch=1)
+            keeper = await Keeper.open(session, group, slots, SlowClock())
+            await keeper.advance(await log.read(Position(0)))
+            parked = await session.parked(list(slots.values()), 10)
+        if said_before:
+            for each in parked:
+                fact = ProjectionParked(each.view, each.name, each.position, each.message)
+                said = new("view/default/tallies", fact, causation=each.position)
+                last = await append(log, [said])
+        async with running(log, pool, group, epoch=2) as it:
+            await it.views.reached(Position(4))
+            last = await append(log, [moved("m")])
+            await it.views.reached(last)
+        assert [event.causation for event in await parked_events(log)] == [1, 2]
 
 
 class Deaf(Tallies):
