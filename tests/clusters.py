@@ -283,6 +283,13 @@ class World:
         return {OWNER_LABEL: label_value(self.owner)}
 
 
+async def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait until a condition holds that nothing tells of."""
+    with anyio.fail_after(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 -- there is no event to wait for
+            await anyio.sleep(0.01)
+
+
 async def facts_of(log: MemoryLog) -> list[Fact]:
     return [fact_of(event) for event in await log.read(START, 1000)]
 
