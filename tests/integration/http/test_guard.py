@@ -38,9 +38,11 @@ async def test_every_path_but_the_probes_needs_a_token(api: Bench) -> None:
 @pytest.mark.parametrize("token", ["", "x", "trueup_" + "A" * 43, "x" * 5000, "é"])
 async def test_a_wrong_token_is_refused(api: Bench, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession(headers=headers) as stranger:
-        async with stranger.get(api.url + "/v1/version") as answer:
-            assert answer.status == 401
+    async with (
+        aiohttp.ClientSession(headers=headers) as stranger,
+        stranger.get(api.url + "/v1/version") as answer,
+    ):
+        assert answer.status == 401
 
 
 async def test_the_actor_is_the_name_of_the_token(api: Bench) -> None:
