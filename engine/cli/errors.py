@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class CliError(Exception):
-    """Ends a command. `lines` are further findings, `hint` what to do about it."""
+    """Ends a command. `lines` are further findings, `hint` what to do about it.
+
+    Where a server refused, `status` is that of HTTP, `code` and `problem` are what it said.
+    """
 
     def __init__(
         self,
@@ -17,7 +21,9 @@ class CliError(Exception):
         exit_code: int = 2,
         code: str = "",
         status: int = 0,
+        problem: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message, self.hint, self.lines = message, hint, tuple(lines)
         self.exit_code, self.code, self.status = exit_code, code, status
+        self.problem = problem or {}

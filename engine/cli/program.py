@@ -43,12 +43,10 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
 
 def make_app() -> App:
     """Return the command line's structure."""
-    from engine.version import VERSION
-
     app = App(
         name="trueup",
         help="Bring clusters into line with Git, and enter every correction in the books.",
-        version=VERSION,
+        version=release,
         version_flags=["--version"],
         help_format="markdown",
         result_action="return_value",
@@ -61,6 +59,13 @@ def make_app() -> App:
         else:
             app.command(place, name=name, group=group, help=line)
     return app
+
+
+def release() -> str:
+    """Return which release this is."""
+    from importlib.metadata import version
+
+    return version("trueup")
 
 
 def run(arguments: Sequence[str]) -> int:
