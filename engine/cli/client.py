@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +73,14 @@ class Client:
         await self.get("/v1/version")
         return last_write(self.place.state_dir, self.place.url, self._log_id)
 
-    async def lines(self, method: str, path: str) -> AsyncIterator[Any]:
+    async def lines(self, method: str, path: str) -> AsyncGenerator[Any, None]:
         """Yield the JSON lines of an answer as they come."""
         async with self._open(method, path, timeout=None) as answer:
             async for line in answer.content:
                 if line.strip():
                     yield msgspec.json.decode(line)
 
-    async def follow(self, path: str, query: Query, after: int | None) -> AsyncIterator[Any]:
+    async def follow(self, path: str, query: Query, after: int | None) -> AsyncGenerator[Any, None]:
         """Yield events as they come, for ever; after a broken connection from where it broke."""
         import anyio
 

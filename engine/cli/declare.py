@@ -24,7 +24,9 @@ async def apply(
     *,
     file: Annotated[
         list[str],
-        Parameter(name=["--file", "-f"], help="a file, a folder, or - for standard input"),
+        Parameter(
+            name=["--file", "-f"], negative="", help="a file, a folder, or - for standard input"
+        ),
     ],
     recursive: Annotated[
         bool, Parameter(name=["--recursive", "-R"], negative="", help="folders below folders too")
@@ -36,12 +38,10 @@ async def apply(
 
     Prints what each came to (created, configured, unchanged) and the position in the log.
 
-    Examples:
+    For example:
 
         trueup apply -f shop.yaml
-
         trueup apply -f clusters/ -f applications/
-
         kustomize build . | trueup apply -f -
     """
     found = _read(file, recursive)
@@ -72,12 +72,10 @@ async def delete(
 ) -> int:
     """Take a declared resource back. Its objects stay, unless --cascade is said.
 
-    Examples:
+    For example:
 
         trueup delete application/shop --reason "moved to the new platform"
-
         trueup delete cluster dev
-
         trueup delete application/shop --cascade
     """
     collection, short = split_name(kind, name)

@@ -38,14 +38,11 @@ async def get(
 ) -> int:
     """List repositories, clusters, applications or targets, and how they stand.
 
-    Examples:
+    For example:
 
         trueup get targets
-
         trueup get targets --cluster prod -o wide
-
         trueup get application shop -o yaml
-
         trueup get targets -o jsonl | jq -r 'select(.sync != "synced") | .target'
     """
     collection, short = split_name(kind, name)

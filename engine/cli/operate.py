@@ -36,10 +36,9 @@ async def sync(
 
     Returns as soon as that is on the record; `trueup wait` waits for its end.
 
-    Examples:
+    For example:
 
         trueup sync shop@prod --reason "hotfix 42"
-
         trueup sync shop --reason "after the outage" && trueup wait shop --for synced
     """
     async with connect(at) as client:
@@ -57,10 +56,9 @@ async def suspend(
 ) -> int:
     """Correct nothing on a target, or on any of an application's, until it is resumed.
 
-    Examples:
+    For example:
 
         trueup suspend shop@prod --reason "incident 7: hands off"
-
         trueup suspend application/shop --reason freeze
     """
     async with connect(at) as client:
@@ -74,7 +72,7 @@ async def resume(
 ) -> int:
     """Lift a suspension.
 
-    Examples:
+    For example:
 
         trueup resume shop@prod --reason "incident 7 is over"
     """
@@ -107,17 +105,16 @@ async def wait(
     Leaves with 0 once it is, with 1 when the time is over: then it says why. What was so before
     the last write from here (or before --after) never counts.
 
-    Examples:
+    For example:
 
         trueup wait shop@prod --for healthy --timeout 5m
-
         trueup wait shop --revision 1f3c9a2
     """
     try:
         seconds = duration.seconds(timeout) if not timeout.isdigit() else float(timeout)
     except ValueError as error:
         raise CliError(f"--timeout: {error}") from error
-    collection, name = actable(subject)
+    _, name = actable(subject)
     async with connect(at) as client:
         position = await client.last_write() if after is None else after
         query = {
