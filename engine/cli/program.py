@@ -21,6 +21,8 @@ KEEP = Group("Keep", sort_key=5)
 
 COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("run", "engine.cli.run:run", START, "Run the engine and its API until it is stopped"),
+    ("demo", "engine.cli.demo:demo", START, "Tell the whole story on simulated clusters"),
+    ("simulate", "engine.cli.simulate:simulate", START, "Serve simulated clusters to try things"),
     ("apply", "engine.cli.declare:apply", DECLARE, "Declare the resources in files"),
     ("delete", "engine.cli.declare:delete", DECLARE, "Take a declared resource back"),
     ("get", "engine.cli.look:get", LOOK, "List resources and targets, and how they stand"),
@@ -76,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command; return its exit code: 2 for whatever could not be done as it was asked."""
     try:
         guard_packages()
-        result = make_app(next(iter(arguments), ""))(list(arguments), exit_on_error=True)
+        result: object = make_app(next(iter(arguments), ""))(list(arguments), exit_on_error=True)
         sys.stdout.flush()
     except CliError as error:
         return _ended_by(error)

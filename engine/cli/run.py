@@ -32,10 +32,10 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
         settings = load(flags, config=config)
     except SettingsRefused as error:
         raise CliError("the settings cannot be used", lines=error.problems) from error
-    from engine.cli.logs import set_up
     from engine.compose import serve
+    from engine.logs import configure
 
-    set_up(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format)
     try:
         await serve(settings, ready=_ready)
     except* (OSError, ValueError) as errors:

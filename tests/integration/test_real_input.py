@@ -1,0 +1,113 @@
+"""Real histories and real manifests, from the folder of Git bundles in TRUEUP_TEST_DATA."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pygit2
+import pytest
+
+from tests.integration.test_line import Line
+
+DATA = os.environ.get("TRUEUP_TEST_DATA", "")
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not DATA, reason="TRUEUP_TEST_DATA names no folder of Git bundles"),
+]
+PATH = "deploy/overlays/dev"
+COMMITS = 100
+BASES_ONLY = 65
+
+
+def cloned(name: str, folder: Path) -> pygit2.Repository:
+    """Clone a bundle bare, as somebody would push it to a server."""
+    import subprocess
+
+    target = folder / "git" / f"{name}.git"
+    bundle = Path(DATA) / f"{name}.bundle"
+    subprocess.run(["git", "clone", "-q", "--bare", str(bundle), str(target)], check=True)
+    return pygit2.Repository(str(target))
+
+
+def resources(name: str, url: str, line: Line, path: str, render: str) -> list[dict[str, Any]]:
+    def resource(kind: str, called: str, spec: dict[str, Any]) -> dict[str, Any]:
+        head = {"apiVersion": "trueup.dev/v1", "kind": kind}
+        return {**head, "metadata": {"name": called}, "spec": spec}
+
+    cluster = {"kubeconfig": str(line.kubeconfig), "context": "dev"}
+    application = {
+        "source": {"repository": name, "path": path},
+        "render": {"type": render},
+        "targets": {"clusters": ["dev"]},
+    }
+    return [
+        resource("Repository", name, {"url": url, "interval": "1h"}),
+        resource("Cluster", "dev", cluster),
+        resource("Application", name, application),
+    ]
+
+
+@pytest.fixture
+async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Line]:
+    (tmp_path / "git").mkdir()
+    (tmp_path / "kube").mkdir()
+    line = Line(tmp_path, dsn)
+    await line.simulator.start("127.0.0.1", 0)
+    line.simulator.kubeconfig(line.kubeconfig)
+    try:
+        yield line
+    finally:
+        await line.simulator.stop()
+
+
+async def test_kube_prometheus_reaches_no_difference_and_then_nothing_more_is_written(
+    line: Line,
+) -> None:
+    repository = cloned("kube-prometheus-manifests", line.folder)
+    async with line.engine():
+        body = resources("kp", Path(repository.path).as_uri(), line, "manifests", "plain")
+        await line.call("POST", "/v1/resources", body)
+        await line.call("GET", "/v1/wait?subject=kp@dev&for=synced&timeout=60")
+        diff = await line.call("GET", "/v1/targets/default/kp@dev/diff")
+        assert diff["same"], diff["differences"]
+        planned = len(await line.events(type="CorrectionPlanned"))
+        writes = len(await line.written("dev"))
+        await line.call("POST", "/v1/targets/default/kp@dev/sync", {"reason": "a second look"})
+        await line.call("GET", "/v1/wait?subject=kp@dev&for=synced&timeout=60")
+        assert len(await line.events(type="CorrectionPlanned")) == planned
+        assert len(await line.written("dev")) == writes
+
+
+async def test_each_commit_of_podinfos_history_is_rolled_out_those_of_its_bases_too(
+    line: Line,
+) -> None:
+    repository = cloned("podinfo-deploy", line.folder)
+    branch = repository.references[repository.head.name]
+    walk = repository.walk(branch.target, pygit2.enums.SortMode.TOPOLOGICAL)
+    commits = [commit for _, commit in zip(range(COMMITS), walk, strict=False)][::-1]
+    branch.set_target(commits[0].id)
+    touched = 0
+    async with line.engine():
+        body = resources("podinfo", Path(repository.path).as_uri(), line, PATH, "auto")
+        await line.call("POST", "/v1/resources", body)
+        await line.synced("podinfo@dev", str(commits[0].id))
+        for before, commit in itertools.pairwise(commits):
+            branch.set_target(commit.id)
+            await line.call("POST", "/v1/targets/default/podinfo@dev/sync", {"reason": "next"})
+            await line.synced("podinfo@dev", str(commit.id))
+            touched += _touches_bases(repository.diff(before, commit))
+        rendered = await line.events(type="DesiredRendered")
+        diff = await line.call("GET", "/v1/targets/default/podinfo@dev/diff")
+    assert diff["same"], diff["differences"]
+    of_commits = {event["payload"]["commit"] for event in rendered}
+    assert len(of_commits) >= min(touched, BASES_ONLY) * 0.9
+    assert touched >= BASES_ONLY - 1
+
+
+def _touches_bases(diff: pygit2.Diff) -> bool:
+    return any(delta.new_file.path.startswith("deploy/bases/") for delta in diff.deltas)
