@@ -25,7 +25,11 @@ async def apply(
     file: Annotated[
         list[str],
         Parameter(
-            name=["--file", "-f"], negative="", help="a file, a folder, or - for standard input"
+            name=["--file", "-f"],
+            negative="",
+            # Without this, "-" would be taken for an option.
+            allow_leading_hyphen=True,
+            help="a file, a folder, or - for standard input",
         ),
     ],
     recursive: Annotated[

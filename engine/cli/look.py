@@ -69,7 +69,8 @@ def show(columns: Sequence[Column], items: Sequence[Item], *, wide: bool) -> Non
     print_table(
         [column.header for column in shown],
         [[column.value(item) for column in shown] for item in items],
-        flexible=[column.header for column in shown if column.flexible],
+        # Who asks for a wide table wants to read it whole.
+        flexible=[] if wide else [column.header for column in shown if column.flexible],
     )
 
 
