@@ -1,190 +1,213 @@
-"""How commands talk to the server: they find it, show its token, and read its answers."""
+"""A client of the HTTP API: requests, streams, and what goes wrong in words."""
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from cyclopts import Parameter
 
-from engine.http.local import read_server, read_token
-from engine.settings import ClientSettings, SettingsRefused, load_client
+from engine.cli.connection import Connection, Place, find
+from engine.cli.errors import CliError
+from engine.cli.remember import last_write, remember
 
-T = TypeVar("T")
-USAGE, FAILED = 2, 1
-_LOCAL = "127.0.0.1"
+if TYPE_CHECKING:
+    import aiohttp
 
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Common:
-    """Options of every command that asks a server."""
-
-    server: Annotated[str | None, Parameter(help="URL of the server; TRUEUP_SERVER")] = None
-    token: Annotated[str | None, Parameter(help="its token; TRUEUP_TOKEN")] = None
-    project: Annotated[
-        str | None, Parameter(name=["--project", "-p"], help="TRUEUP_PROJECT; default: default")
-    ] = None
-    output: Annotated[
-        str, Parameter(name=["--output", "-o"], help="table, wide, json, yaml or jsonl")
-    ] = "table"
-
-
-class CommandFailed(Exception):
-    """A command ends with this message and status."""
-
-    def __init__(self, message: str, status: int = FAILED) -> None:
-        super().__init__(message)
-        self.status = status
+QUIET = 60.0
+"""Seconds after which a stream without even a heartbeat counts as broken."""
+TRIES = 3
+LOG_ID = "Trueup-Log-Id"
+"""The header with which a server says which log it keeps."""
+Query = Mapping[str, str | int | None]
 
 
 class Client:
-    """The server, as one command sees it."""
+    """One caller of one server. Made by `connect`."""
 
-    def __init__(self, common: Common) -> None:
-        try:
-            self._settings: ClientSettings = load_client(
-                common.server, common.token, common.project
-            )
-        except SettingsRefused as refused:
-            raise CommandFailed("\n".join(refused.problems), USAGE) from None
-        self.project = self._settings.project
-        self._ca = ""
-        self.url, token = self._find()
-        self._headers = {"Authorization": f"Bearer {token}"}
+    def __init__(self, place: Place, session: aiohttp.ClientSession) -> None:
+        self.place, self._session = place, session
+        self._log_id = ""
 
-    def _find(self) -> tuple[str, str]:
-        settings = self._settings
-        local = read_server(settings.data_dir)
-        url = settings.server or (local.url if local else "")
-        if not url:
-            raise CommandFailed(
-                "no server is known: start one with `trueup run`, or name one with --server or "
-                "TRUEUP_SERVER"
-            )
-        token = settings.token
-        if token is None and local is not None and url.rstrip("/") == local.url:
-            self._ca = local.ca_file
-            try:
-                token = read_token(Path(local.token_file))
-            except OSError as error:
-                raise CommandFailed(str(error)) from None
-        if not token:
-            raise CommandFailed(f"no token for {url}: set TRUEUP_TOKEN, or give --token")
-        return url.rstrip("/"), token
+    @property
+    def project(self) -> str:
+        """The project that is meant."""
+        return self.place.project
 
-    async def call(self, method: str, path: str, body: object = None) -> Any:
-        """Ask the server; raises `CommandFailed` with what it says against it."""
-        import aiohttp
+    async def get(self, path: str, query: Query | None = None) -> Any:
+        """Read something."""
+        return await self._call("GET", path, query=query)
 
-        async with self._session() as session:
-            try:
-                async with session.request(method, self.url + path, json=body) as answer:
-                    found = await answer.json(content_type=None)
-            except aiohttp.ClientError as error:
-                raise self._unreachable(error) from None
-        if answer.status >= 300:
-            raise _failure(found, answer.status)
-        return found
+    async def write(
+        self, method: str, path: str, body: Any = None, query: Query | None = None
+    ) -> Any:
+        """Write something, once, and remember its position.
 
-    async def lines(self, method: str, path: str, accept: str) -> AsyncIterator[str]:
-        """Read a stream line by line until the server ends it."""
-        import aiohttp
+        The key lets the server tell a repeated request from a second one, so that a connection
+        that breaks before the answer is no reason to doubt.
+        """
+        from engine.clock import SystemClock
 
-        async with self._session() as session:
-            try:
-                async with session.request(
-                    method, self.url + path, headers={"Accept": accept}, timeout=_forever()
-                ) as answer:
-                    if answer.status >= 300:
-                        raise _failure(await answer.json(content_type=None), answer.status)
-                    async for line in answer.content:
-                        yield line.decode().rstrip("\n")
-            except aiohttp.ClientError as error:
-                raise self._unreachable(error) from None
+        headers = {"Idempotency-Key": SystemClock().event_id()}
+        answer = await self._call(method, path, query=query, body=body, headers=headers)
+        position = answer.get("position") if isinstance(answer, dict) else None
+        if isinstance(position, int):
+            self._remember(position)
+        return answer
 
-    async def pages(self, path: str) -> list[dict[str, Any]]:
-        """Read every page of a list."""
-        items: list[dict[str, Any]] = []
-        cursor: object = None
+    async def pages(self, path: str, query: Query | None = None) -> list[Any]:
+        """Read all items of a collection."""
+        items: list[Any] = []
+        cursor: str | int | None = None
         while True:
-            mark = "&" if "?" in path else "?"
-            found = await self.call(
-                "GET", path if cursor is None else f"{path}{mark}after={cursor}"
-            )
-            items += found["items"]
-            cursor = found.get("next")
+            page = await self.get(path, {**(query or {}), "after": cursor, "limit": 500})
+            items += page["items"]
+            cursor = page["next"]
             if cursor is None:
                 return items
 
-    def wrote(self, position: int) -> None:
-        """Remember the caller's last write, for the next `wait`."""
-        from engine.http.local import write_private
+    async def last_write(self) -> int:
+        """Return the position of the caller's last write to this server's log."""
+        await self.get("/v1/version")
+        return last_write(self.place.state_dir, self.place.url, self._log_id)
 
-        write_private(self._memory, msgspec.json.encode({"position": position}))
+    async def lines(self, method: str, path: str) -> AsyncGenerator[Any, None]:
+        """Yield the JSON lines of an answer as they come."""
+        async with self._open(method, path, timeout=None) as answer:
+            async for line in answer.content:
+                if line.strip():
+                    yield msgspec.json.decode(line)
 
-    @property
-    def last_write(self) -> int:
-        """The position of the caller's last write; 0 for none."""
+    async def follow(self, path: str, query: Query, after: int | None) -> AsyncGenerator[Any, None]:
+        """Yield events as they come, for ever; after a broken connection from where it broke."""
+        import anyio
+
+        while True:
+            headers = {"Accept": "text/event-stream"}
+            if after is not None:
+                headers["Last-Event-ID"] = str(after)
+            try:
+                async with self._open(
+                    "GET", path, query=query, headers=headers, timeout=QUIET
+                ) as answer:
+                    async for line in answer.content:
+                        if line.startswith(b"data: "):
+                            event = msgspec.json.decode(line[6:])
+                            after = event["position"]
+                            yield event
+            except CliError as error:
+                if error.status or (error.code == "unreachable" and after is None):
+                    raise
+            await anyio.sleep(1)
+
+    def _remember(self, position: int) -> None:
         try:
-            return int(msgspec.json.decode(self._memory.read_bytes())["position"])
-        except (OSError, KeyError, ValueError, msgspec.MsgspecError):
-            return 0
+            remember(self.place.state_dir, self.place.url, self._log_id, position)
+        except OSError as error:
+            raise CliError(
+                f"written at position {position}, which could not be noted: {error}",
+                hint=f"give it to wait yourself: --after {position}",
+            ) from error
 
-    @property
-    def _memory(self) -> Path:
-        name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
-        return self._settings.state_dir / f"written-{name}.json"
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._open(
+                    method, path, query=query, body=body, headers=headers
+                ) as answer:
+                    return msgspec.json.decode(await answer.read())
+            except CliError as error:
+                # Not answered at all: with its key, the same request may be sent again.
+                if error.status or error.code == "unreachable" or not left:
+                    raise
+        raise CliError(f"{self.place.url} does not answer")
 
-    def _session(self) -> Any:
-        import ssl
-
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = 90.0,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         import aiohttp
 
-        context = ssl.create_default_context(cafile=self._ca) if self._ca else True
-        return aiohttp.ClientSession(
-            headers=self._headers,
-            connector=aiohttp.TCPConnector(ssl=context),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120),
-        )
+        parameters = {
+            name: str(value) for name, value in (query or {}).items() if value is not None
+        }
+        try:
+            async with self._session.request(
+                method,
+                self.place.url + path,
+                params=parameters,
+                json=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=timeout),
+            ) as answer:
+                if not 200 <= answer.status < 300:
+                    raise _problem(answer.status, await answer.read())
+                self._log_id = answer.headers.get(LOG_ID, "")
+                yield answer
+        except aiohttp.ClientConnectorError as error:
+            raise CliError(
+                f"no server answers at {self.place.url}: {error.strerror or error}",
+                hint="start one with `trueup run`, or name another with --server or TRUEUP_SERVER",
+                code="unreachable",
+            ) from error
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            what = str(error) or type(error).__name__
+            raise CliError(f"{self.place.url} broke off: {what}", code="broken") from error
 
-    def _unreachable(self, error: Exception) -> CommandFailed:
-        return CommandFailed(f"{self.url} cannot be reached ({error}); is `trueup run` running?")
 
-
-def _forever() -> Any:
+@asynccontextmanager
+async def connect(connection: Connection) -> AsyncIterator[Client]:
+    """Open a client of the server that the flags, the environment or this machine name."""
     import aiohttp
 
-    return aiohttp.ClientTimeout(total=None, sock_connect=10)
+    place = find(connection)
+    context: ssl.SSLContext | bool = True
+    if place.ca_file:
+        context = ssl.create_default_context()
+        try:
+            context.load_verify_locations(place.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise CliError(f"{place.ca_file} cannot be read: {error}") from error
+    session = aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {place.token}", "User-Agent": "trueup"},
+        connector=aiohttp.TCPConnector(ssl=context),
+        json_serialize=lambda value: msgspec.json.encode(value).decode(),
+        # An event may be a long line; the default of 64 KiB would break the stream.
+        read_bufsize=2**21,
+    )
+    async with session:
+        yield Client(place, session)
 
 
-def _failure(found: Any, status: int) -> CommandFailed:
-    if not isinstance(found, dict):
-        return CommandFailed(f"the server answered {status}")
-    lines = [str(found.get("detail", f"status {status}"))]
-    for problem in found.get("problems") or ():
-        place = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
-        words = [place, problem.get("field", ""), problem.get("message", "")]
-        lines.append("  " + ": ".join(word for word in words if word))
-    return CommandFailed("\n".join(lines), USAGE if status in (400, 404, 422) else FAILED)
-
-
-def perform(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a command's work; failures are told on standard error and end with their status."""
-    import anyio
-
-    async def run() -> T:
-        return await work()
-
+def _problem(status: int, data: bytes) -> CliError:
     try:
-        return anyio.run(run)
-    except CommandFailed as failed:
-        sys.stderr.write(f"trueup: {failed}\n")
-        raise SystemExit(failed.status) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        problem = msgspec.json.decode(data)
+        detail, code = str(problem["detail"]), str(problem["code"])
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return CliError(
+            f"the server answered {status}, and not as Trueup does",
+            hint="is --server (or TRUEUP_SERVER) the URL of a Trueup server?",
+            status=status,
+        )
+    hint = ""
+    if status == 401:
+        hint = "give a good token with TRUEUP_TOKEN or --token"
+    return CliError(detail, code=code, status=status, hint=hint, problem=problem)

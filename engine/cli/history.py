@@ -1,90 +1,200 @@
-"""`timeline`, `events`: what happened."""
+"""`timeline` and `events`: what happened."""
 
 from __future__ import annotations
 
-import sys
+from contextlib import aclosing
 from typing import Annotated, Any
-from urllib.parse import quote
 
-import orjson
 from cyclopts import Parameter
 
-from engine.cli.client import Client, Common, perform
-from engine.cli.output import event_lines, show
+from engine.cli.client import Client, Query, connect
+from engine.cli.connection import HERE, Connection
+from engine.cli.narrate import narrate
+from engine.cli.output import (
+    Format,
+    local_time,
+    note,
+    one_line,
+    print_data,
+    print_lines,
+    safe,
+    say,
+)
 
-_NONE = Common()
+Output = Annotated[Format, Parameter(name=["--output", "-o"])]
+Follow = Annotated[bool, Parameter(name=["--follow", "-F"], negative="", help="go on, live")]
+PAGE = 500
 
 
-def timeline(
+async def timeline(
     subject: str | None = None,
+    /,
     *,
-    limit: int = 50,
-    follow: Annotated[bool, Parameter(name=["--follow", "-F"])] = False,
-    common: Common = _NONE,
-) -> None:
-    """Tell what happened to a target, application, cluster, repository, commit or object.
+    follow: Follow = False,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"], help="only the last so many")] = 100,
+    after: Annotated[int | None, Parameter(help="only what came after this position")] = None,
+    before: Annotated[int | None, Parameter(help="only what came before this position")] = None,
+    output: Output = "table",
+    at: Connection = HERE,
+) -> int:
+    """Tell what happened to a subject, oldest first: what, who, why, and each field that changed.
 
-    A subject is app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit, or
-    cluster/namespace/Kind/name. Without one, everything is told.
+    A subject is a target (app@cluster), application/NAME, cluster/NAME, repository/NAME, a commit
+    (its first 7 digits will do), or an object: cluster/namespace/Kind/name. Without one, it is
+    everything.
 
-    Examples
-    --------
-    trueup timeline shop@prod --follow
+    For example:
+
+        trueup timeline shop@prod
+        trueup timeline prod/shop/Deployment/web --follow
+        trueup timeline 1f3c9a2
     """
-
-    async def work() -> None:
-        client = Client(common)
+    async with connect(at) as client:
         if subject is None:
-            path = "/v1/events?limit=200"
+            items = await _last_events(client, after, before, limit)
+            path, query = "/v1/events", {}
         else:
-            path = f"/v1/timeline?subject={quote(subject)}&project={client.project}&limit={limit}"
-        await _tell(client, path, follow, common.output)
+            path = "/v1/timeline"
+            query = {"subject": subject, "project": client.project}
+            items = await _timeline(client, query, after, before, limit)
+        _tell(items, output, before_more=follow)
+        if follow:
+            last = items[-1]["position"] if items else (after or 0)
+            async with aclosing(client.follow(path, query, last)) as events:
+                async for event in events:
+                    _tell([event], output, before_more=True)
+        elif not items:
+            note("nothing is recorded of it")
+    return 0
 
-    perform(work)
 
-
-def events(
+async def events(
     *,
-    after: int = 0,
-    stream: str = "",
-    type: str = "",  # noqa: A002
-    follow: Annotated[bool, Parameter(name=["--follow", "-F"])] = False,
-    limit: int = 200,
-    common: Common = _NONE,
-) -> None:
-    """List the log's events after a position, of one stream or some types.
+    after: Annotated[int | None, Parameter(help="only what came after this position")] = None,
+    stream: Annotated[
+        str | None, Parameter(help="only this stream: target/default/app@cluster")
+    ] = None,
+    type_: Annotated[
+        list[str] | None, Parameter(name=["--type", "-t"], negative="", help="only these types")
+    ] = None,
+    follow: Follow = False,
+    limit: Annotated[
+        int | None,
+        Parameter(name=["--limit", "-n"], help="at most so many (default: all after --after)"),
+    ] = None,
+    output: Output = "table",
+    at: Connection = HERE,
+) -> int:
+    """List the events of the log in order. Without --after: the last 100.
 
-    Examples
-    --------
-    trueup events --type DriftDetected,DriftResolved -o jsonl
+    For example:
+
+        trueup events --after 1000 --type CorrectionFailed
+        trueup events --stream target/default/shop@prod -o jsonl
+        trueup events --follow
     """
+    async with connect(at) as client:
+        query: Query = {"stream": stream, "type": ",".join(type_) if type_ else None}
+        start = after
+        if start is None:
+            head = (await client.get("/v1/version"))["position"]
+            start = 0 if stream or type_ else max(0, head - (limit or 100))
+        last = await _list(client, query, start, limit, output)
+        if follow:
+            async with aclosing(client.follow("/v1/events", query, last)) as coming:
+                async for event in coming:
+                    _print_events([event], output, header=False)
+    return 0
 
-    async def work() -> None:
-        path = f"/v1/events?after={after}&stream={quote(stream)}&type={quote(type)}&limit={limit}"
-        await _tell(Client(common), path, follow, common.output)
 
-    perform(work)
+async def _list(client: Client, query: Query, after: int, limit: int | None, output: Format) -> int:
+    """Print page by page, so that a long log is never held whole. Returns the last position."""
+    left = limit
+    is_first = True
+    gathered: list[Any] = []
+    while left is None or left > 0:
+        wanted = PAGE if left is None else min(PAGE, left)
+        page = await client.get("/v1/events", {**query, "after": after, "limit": wanted})
+        items = page["items"]
+        if output == "json":
+            gathered += items
+        else:
+            _print_events(items, output, header=is_first)
+        is_first = False
+        after = items[-1]["position"] if items else after
+        left = None if left is None else left - len(items)
+        if page["next"] is None:
+            break
+    if output == "json":
+        print_data(output, {"items": gathered})
+    return after
 
 
-async def _tell(client: Client, path: str, follow: bool, form: str) -> None:
-    if follow:
-        async for line in client.lines("GET", path, "text/event-stream"):
-            if line.startswith("data:"):
-                _write(orjson.loads(line[5:]), form)
-        return
-    newest = "/v1/timeline" in path
-    found = await client.call("GET", path + ("&order=desc" if newest else ""))
-    items = list(reversed(found["items"])) if newest else found["items"]
-    if form in ("table", "wide"):
-        for event in items:
-            _write(event, form)
+async def _timeline(
+    client: Client, query: Query, after: int | None, before: int | None, limit: int
+) -> list[Any]:
+    found: list[Any] = []
+    while len(found) < limit:
+        wanted = min(PAGE, limit - len(found))
+        bounds = {"after": after, "before": before, "order": "desc", "limit": wanted}
+        page = await client.get("/v1/timeline", {**query, **bounds})
+        found += page["items"]
+        before = page["next"]
+        if before is None:
+            break
+    return list(reversed(found))
+
+
+async def _last_events(
+    client: Client, after: int | None, before: int | None, limit: int
+) -> list[Any]:
+    head = (await client.get("/v1/version"))["position"]
+    end = head + 1 if before is None else before
+    start = max(after or 0, end - 1 - limit)
+    found: list[Any] = []
+    while len(found) < limit:
+        page = await client.get("/v1/events", {"after": start, "limit": min(PAGE, limit)})
+        found += [item for item in page["items"] if item["position"] < end]
+        if page["next"] is None or page["next"] >= end:
+            break
+        start = page["next"]
+    return found[:limit]
+
+
+def _tell(items: list[Any], output: Format, *, before_more: bool) -> None:
+    if output == "jsonl" or (output != "table" and output != "wide" and before_more):
+        print_lines(items)
+    elif not print_data(output, {"items": items}, items):
+        for item in items:
+            for line in narrate(item, positions=output == "wide"):
+                say(line)
+    _flush()
+
+
+def _print_events(items: list[Any], output: Format, *, header: bool) -> None:
+    if output in ("table", "wide"):
+        for item in items:
+            say(_event_line(item, wide=output == "wide"))
+    elif output == "yaml":
+        print_data(output, None, items)
     else:
-        show(form, items, (), ())
+        print_lines(items)
+    _flush()
 
 
-def _write(event: dict[str, Any], form: str) -> None:
-    if form in ("table", "wide"):
-        sys.stdout.write("\n".join(event_lines(event)) + "\n")
-    else:
-        sys.stdout.write(orjson.dumps(event).decode() + "\n")
+def _event_line(item: Any, *, wide: bool) -> str:
+    cells = [
+        f"{item['position']:>6}",
+        local_time(item["recordedAt"]),
+        f"{item['type']:<20}",
+        item["stream"],
+    ]
+    if wide:
+        cells += [item["actor"], one_line(item["payload"], 200)]
+    return safe("  ".join(cells))
+
+
+def _flush() -> None:
+    import sys
+
     sys.stdout.flush()

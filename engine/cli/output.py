@@ -1,97 +1,218 @@
-"""How answers are shown: tables for people, JSON and YAML for programs; data to standard output."""
+"""What commands print: data to standard output, all else to standard error.
+
+Tables fit the terminal; into a pipe they go uncut. What comes from outside (a commit's subject, an
+object's name) may hold terminal escape sequences: they are made visible, never sent.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any, Literal
 
-import orjson
+import msgspec
 
-from engine.cli.client import USAGE, CommandFailed
+from engine.cli.errors import CliError
+from engine.settings import plain_output
 
-FORMATS = ("table", "wide", "json", "yaml", "jsonl")
-Row = Sequence[object]
-
-
-def clean(text: object) -> str:
-    """Return a text without control characters: no escape sequence reaches the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in ("" if text is None else str(text)))
-
-
-def show(form: str, value: Any, table: Iterable[Row], headings: Sequence[str]) -> None:
-    """Show an answer as asked: `value` to programs, the table to people."""
-    if form not in FORMATS:
-        raise CommandFailed(f"-o {form} is unknown: {', '.join(FORMATS)}", USAGE)
-    if form == "json":
-        sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
-    elif form == "yaml":
-        import yaml
-
-        yaml.safe_dump(value, sys.stdout, sort_keys=False, allow_unicode=True)
-    elif form == "jsonl":
-        items = value if isinstance(value, list) else [value]
-        for item in items:
-            sys.stdout.write(orjson.dumps(item).decode() + "\n")
-    else:
-        write_table(headings, table)
-
-
-def write_table(headings: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write columns as wide as they need to be, the last one unpadded."""
-    cells = [[clean(cell) for cell in row] for row in rows]
-    if not cells:
-        sys.stderr.write("nothing found\n")
-        return
-    lines = [list(headings), *cells]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(headings))]
-    for line in lines:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+Format = Literal["table", "wide", "json", "yaml", "jsonl"]
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]"
+)
+_UNSAFE_IN_LINE = re.compile(_UNSAFE.pattern + "|[\t\n]")
+_STYLES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "cyan": "36",
+}
+_WORDS = {
+    "synced": "green",
+    "healthy": "green",
+    "connected": "green",
+    "created": "green",
+    "ok": "green",
+    "failed": "red",
+    "degraded": "red",
+    "lost": "red",
+    "missing": "red",
+    "held": "yellow",
+    "out-of-sync": "yellow",
+    "pending": "cyan",
+    "progressing": "cyan",
+    "configured": "cyan",
+    "suspended": "yellow",
+}
+LEAST_COLUMN = 8
 
 
-def difference_line(difference: Mapping[str, Any]) -> str:
-    """Write one difference on one line."""
-    ref = difference["ref"]
-    place = f"{ref['namespace']}/" if ref.get("namespace") else ""
-    text = f"{difference['kind']:<12} {place}{ref['kind']}/{ref['name']}"
-    if difference.get("path"):
-        before, after = _short(difference.get("before")), _short(difference.get("after"))
-        text += f" {difference['path']}: {before} -> {after}"
-    if difference.get("manager"):
-        text += f" (by {difference['manager']})"
-    return clean(text)
+def safe(value: object) -> str:
+    """Return text in one line in which nothing can steer a terminal: such characters are shown."""
+    return _UNSAFE_IN_LINE.sub(_shown, str(value))
 
 
-def event_lines(event: Mapping[str, Any]) -> Iterable[str]:
-    """Write an event as people read it: a line, and one for each field that differed."""
-    payload = event["payload"]
-    gist = next(
-        (
-            payload[key]
-            for key in ("message", "reason", "how", "health", "commit")
-            if key in payload
-        ),
-        "",
-    )
-    if "actions" in payload:
-        gist = f"{payload.get('cause', '')}: {len(payload['actions'])} objects"
-    if "objects" in payload and isinstance(payload["objects"], list) and not gist:
-        gist = f"{len(payload['objects'])} objects"
-    yield clean(
-        f"{event['position']:>6}  {event['recordedAt'][:19].replace('T', ' ')}  "
-        f"{event['type']:<20} {event['actor']:<18} {gist}"
-    ).rstrip()
-    for difference in payload.get("differences", ()):
-        yield f"{'':8}{difference_line(difference)}"
-    for result in payload.get("results", ()):
-        if result["outcome"] not in ("created", "changed", "unchanged", "deleted", "gone"):
-            ref = result["ref"]
-            yield clean(
-                f"{'':8}{result['outcome']} {ref['kind']}/{ref['name']}: {result.get('message')}"
-            )
+def styled(text: str, style: str, file: IO[str] | None = None) -> str:
+    """Colour text, where the output is a terminal that wants colours."""
+    code = _STYLES.get(style)
+    if not code or not has_colours(file or sys.stdout):
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
 
 
-def _short(value: object, limit: int = 60) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def word(text: str) -> str:
+    """Colour a word that says how something stands."""
+    return styled(text, _WORDS.get(text.strip(), ""))
+
+
+def has_colours(file: IO[str]) -> bool:
+    """Say whether colours may be sent."""
+    return file.isatty() and not plain_output()
+
+
+def width_of(file: IO[str]) -> int | None:
+    """Return how many columns a terminal has; None where the output is none."""
+    return shutil.get_terminal_size((80, 24)).columns if file.isatty() else None
+
+
+def note(text: str) -> None:
+    """Say how it goes, on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def say(text: str = "") -> None:
+    """Print a line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def print_error(error: CliError) -> None:
+    """Print why a command ended, what was found, and what to do about it."""
+    label = styled("error:", "red", sys.stderr)
+    lines = [f"{label} {safe(error.message)}", *(f"  {safe(line)}" for line in error.lines)]
+    if error.hint:
+        lines.append(f"{styled('hint:', 'cyan', sys.stderr)} {safe(error.hint)}")
+    note("\n".join(lines))
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document, indented."""
+    say(_escaped(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+
+
+def print_lines(values: Iterable[object]) -> None:
+    """Print a JSON document a line."""
+    for value in values:
+        say(_escaped(msgspec.json.encode(value).decode()))
+    sys.stdout.flush()
+
+
+def print_yaml(values: Iterable[object]) -> None:
+    """Print YAML documents."""
+    import yaml
+
+    texts = []
+    for value in values:
+        text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+        if _UNSAFE.search(text):
+            text = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=100)
+        texts.append(text)
+    sys.stdout.write("---\n".join(texts))
+
+
+def print_data(shape: Format, value: Any, items: Sequence[Any] | None = None) -> bool:
+    """Print for a machine, where the format is one; False where a table is wanted.
+
+    `items` are printed singly as YAML documents and JSON lines.
+    """
+    match shape:
+        case "json":
+            print_json(value)
+        case "yaml":
+            print_yaml([value] if items is None else items)
+        case "jsonl":
+            print_lines([value] if items is None else items)
+        case _:
+            return False
+    return True
+
+
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: Sequence[str] = ()
+) -> None:
+    """Print columns under a header. On a terminal the `flexible` ones are cut until it fits."""
+    cells = [[safe("" if cell is None else cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    width = width_of(sys.stdout)
+    if width is not None:
+        _shrink(widths, [header.index(name) for name in flexible], width)
+    say(styled(_row(header, widths), "bold"))
+    for row in cells:
+        say(_row([_cut(cell, size) for cell, size in zip(row, widths, strict=True)], widths, word))
+
+
+def print_fields(fields: Mapping[str, object], indent: str = "") -> None:
+    """Print names and values, one a line; empty ones are left out."""
+    shown = {name: safe(value) for name, value in fields.items() if value not in (None, "", (), [])}
+    size = max(map(len, shown), default=0) + 1
+    for name, value in shown.items():
+        say(f"{indent}{styled(f'{name}:'.ljust(size), 'dim')} {word(value)}")
+
+
+def one_line(value: object, most: int = 60) -> str:
+    """Write a value of an object in a few characters."""
+    text = "none" if value is None else msgspec.json.encode(value).decode()
+    return _cut(safe(text), most)
+
+
+def age(text: str | None, now: float) -> str:
+    """Write how long ago a time (RFC 3339) was: `5s`, `12m`, `3h`, `9d`."""
+    if not text:
+        return ""
+    from datetime import datetime
+
+    seconds = max(0, int(now - datetime.fromisoformat(text).timestamp()))
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def local_time(text: str) -> str:
+    """Write a time (RFC 3339) as the clock on the wall shows it here."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], style: Any = str) -> str:
+    padded = [style(cell.ljust(size)) for cell, size in zip(cells, widths, strict=True)]
+    padded[-1] = style(cells[-1])
+    return "  ".join(padded).rstrip()
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: max(1, size - 1)] + "…"
+
+
+def _shrink(widths: list[int], flexible: Sequence[int], width: int) -> None:
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    while over > 0:
+        widest = max(flexible, key=lambda place: widths[place], default=None)
+        if widest is None or widths[widest] <= LEAST_COLUMN:
+            return
+        widths[widest] -= 1
+        over -= 1
+
+
+def _shown(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def _escaped(text: str) -> str:
+    # In JSON these can only stand inside of strings, where such an escape means the same.
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

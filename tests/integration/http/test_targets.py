@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import orjson
 import pytest
 
 from engine.http.api import Limits
 from events.catalog import (
     CorrectionFailed,
     CorrectionPlanned,
-    DesiredRendered,
     Facts,
     KindReadable,
     KindUnreadable,
@@ -20,8 +18,7 @@ from events.catalog import (
     RefMoved,
 )
 from events.codec import fact_of
-from events.event import START, StreamName, blob
-from events.vocabulary import Desired, ObjectRef
+from events.event import START, StreamName
 from tests.serving import OTHER_SHA, SHA, Bench, bench
 
 pytestmark = pytest.mark.anyio
@@ -56,29 +53,12 @@ async def test_a_target_is_shown_with_all_that_is_known(api: Bench) -> None:
     await api.call("GET", "/v1/targets/default/shop", status=400)
 
 
-async def render(api: Bench, *kinds: str) -> None:
-    """Tell of a render that wants one object of each kind, named `web`."""
-    refs = [ObjectRef("v1", kind, "", "web") for kind in kinds]
-    bodies = {ref: blob(orjson.dumps({"kind": ref.kind})) for ref in refs}
-    listed = [Desired(ref, bodies[ref].digest) for ref in refs]
-    inventory = blob(orjson.dumps([_plain(item) for item in listed]))
-    await api.log.put([inventory, *bodies.values()])
-    rendered = DesiredRendered(SHA, 1, "sha256:2", "plain", inventory.digest, len(refs))
-    await api.tell("app/default/shop", rendered)
-
-
-def _plain(item: Desired) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(item)
-
-
 async def test_a_diff_names_what_is_missing_and_what_could_not_be_seen(api: Bench) -> None:
     await api.declare_shop()
     await api.roll_out()
     same = await api.call("GET", f"{TARGET}/diff", status=200)
     assert (same["same"], same["differences"], same["unknown"]) == (True, [], [])
-    await render(api, "ConfigMap", "Secret", "Service")
+    await api.render("ConfigMap", "Secret", "Service")
     await api.tell(
         "cluster/default/dev",
         KindReadable("v1", "ConfigMap", True),
