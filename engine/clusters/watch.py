@@ -222,6 +222,9 @@ class KindWatcher:
         self._gap("the server's store is older than it was: it was restored from a backup")
         self._tools.memory.forget_versions(self.api_version, self.kind)
         self._highest = version
+        # A watch from a version that is yet to come would be silent until then.
+        self._version = None
+        self._watching.cancel()
 
     async def _take(self, found: Page) -> set[str]:
         items = [bytes(item) for item in found.items or ()]
