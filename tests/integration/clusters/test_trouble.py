@@ -402,7 +402,7 @@ async def test_the_store_put_back_from_a_backup_is_a_gap_and_what_is_there_count
         await world.hand.send("PATCH", world.hand.path("one"), {"data": {"a": "7"}})
         await world.until(lambda facts: any(isinstance(f, ObservationGap) for f in facts))
         await world.hand.send("PATCH", world.hand.path("one"), {"data": {"a": "8"}})
-        await world.fence()
+        await world.fence("later")
         bodies = [await world.body(seen) for seen in observed(await world.facts(), "one")]
         assert [body["data"]["a"] for body in bodies[-2:]] == ["7", "8"]
 
