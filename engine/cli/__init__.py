@@ -1,6 +1,6 @@
 """The command line: one module a command group, each a client of the HTTP API.
 
-Nothing here decides or does what the server should: it asks the server, and shows the answer.
+Only `run` and `demo` start an engine; everything else knows no more than the API tells it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Run `trueup`."""
-    from engine.cli.app import app
+    """Run the command line and leave with its exit code."""
+    from engine.cli.program import run
 
-    app(sys.argv[1:])
+    sys.exit(run(sys.argv[1:]))

@@ -13,9 +13,9 @@ def demo(*, exit: bool = False, data_dir: Path | None = None, clusters: int = 3)
 
     --exit ends when the story is told; otherwise the server stays up until Ctrl-C.
 
-    Examples
-    --------
-    trueup demo --exit
+    For example:
+
+        trueup demo --exit
     """
     import anyio
 

@@ -16,9 +16,9 @@ def names_of(number: int) -> list[str]:
 def simulate(*, clusters: int = 3, kubeconfig: Path | None = None, port: int = 0) -> None:
     """Serve simulated clusters on loopback until Ctrl-C; write a kubeconfig with their contexts.
 
-    Examples
-    --------
-    trueup simulate --clusters 3 --kubeconfig ./kubeconfig
+    For example:
+
+        trueup simulate --clusters 3 --kubeconfig ./kubeconfig
     """
     from engine.simulator.main import main
 
