@@ -186,6 +186,13 @@ def load(
     return settings
 
 
+def otlp_endpoint(environ: Mapping[str, str] | None = None) -> str:
+    """Return where the standard variables of OpenTelemetry send traces to; "" for nowhere."""
+    env = os.environ if environ is None else environ
+    specific = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    return specific or env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+
+
 def load_client(
     server: str | None = None,
     token: str | None = None,

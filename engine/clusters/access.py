@@ -94,7 +94,7 @@ class AccessReader:
             credential = await run_plugin(
                 config.plugin,
                 config.cluster,
-                self._settings.exec_commands,
+                self._settings.exec_plugins,
                 self._settings.exec_timeout,
             )
         return await to_thread.run_sync(self._from_kubeconfig, config, credential)
@@ -181,7 +181,7 @@ def _load(spec: ClusterSpec, settings: ClusterSettings) -> _Kubeconfig:
     if plugin is not None:
         if not isinstance(plugin, dict):
             raise AccessRefused("config", f"The kubeconfig {path} has an unreadable `exec`.")
-        check_command(plugin.get("command"), settings.exec_commands)
+        check_command(plugin.get("command"), settings.exec_plugins)
     return _Kubeconfig(path.parent, str(name), cluster, user, plugin)
 
 

@@ -33,15 +33,14 @@ class Baseline(Struct, frozen=True, gc=False):
 class Entry(Struct, frozen=True, gc=False):
     """One object, as last seen and as last recorded.
 
-    `version` is the latest resourceVersion seen, `recorded` the one that the log has: between the
-    two, nothing that counts has changed. `body`, `signature` and `health` are hashes that tell,
+    `version` is the latest resourceVersion seen; the log may have an earlier one, but since then
+    nothing has changed that `digest` covers. `body`, `signature` and `health` are hashes that tell,
     without looking further, that nothing has; empty where they are not known yet.
     """
 
     ref: ObjectRef
     uid: str
     version: str
-    recorded: str
     digest: str
     kept: str | None
     presence: Presence
@@ -75,21 +74,21 @@ class Memory:
         self._held: dict[str, Held] = {}
 
     def load(self, baselines: Iterable[Baseline]) -> None:
-        """Begin with what the log recorded; what is known already stays."""
+        """Begin anew with what the log recorded; deeds in flight stay in flight."""
+        self._kinds.clear()
+        self._absent.clear()
         for known in baselines:
-            if self.get(known.ref) is None:
-                self.put(
-                    Entry(
-                        ref=known.ref,
-                        uid=known.uid,
-                        version=known.resource_version,
-                        recorded=known.resource_version,
-                        digest=known.digest,
-                        kept=known.kept,
-                        presence=known.presence,
-                        application=known.application,
-                    )
+            self.put(
+                Entry(
+                    ref=known.ref,
+                    uid=known.uid,
+                    version=known.resource_version,
+                    digest=known.digest,
+                    kept=known.kept,
+                    presence=known.presence,
+                    application=known.application,
                 )
+            )
 
     def get(self, ref: ObjectRef) -> Entry | None:
         """Return what is remembered of an object, whatever API version it is named by."""

@@ -128,29 +128,40 @@ class Observer:
             self.strays.pop(ref.identity, None)
         await self._take(at, header(body), body, "get")
 
-    async def release(self, ref: ObjectRef) -> None:
-        """End a deed on an object, and take note of what came of it meanwhile.
+    async def released(self, held: Held) -> None:
+        """Take note of what came of an object while a deed on it was in flight.
 
         Raises what `saw` and `confirm` raise.
         """
-        held = self._memory.end(ref.identity)
-        if held is None:
-            return
         if held.left:
             await self.confirm(held.ref)
         else:
             await self.saw(held.ref.api_version, held.ref.kind, held.body, held.source)
 
-    async def applied(self, seen: Look, kept: Kept | None, application: str) -> Verdict:
+    def applied(self, seen: Look, kept: Kept | None) -> Verdict:
         """Remember the answer to an apply; the verdict's observation is the caller's to record."""
+        owner = seen.owner
+        application = f"{owner.project}/{owner.application}" if owner is not None else ""
         stored = self._kept.put(kept) if kept is not None else None
         digest = self._digest(seen, kept)
         entry = _entry(seen, digest, stored.digest if stored else None, application)
-        self._memory.put(replace(entry, recorded=seen.version))
+        self._memory.put(entry)
         self.strays.pop(seen.ref.identity, None)
         body = body_of(seen)
         blobs = (body, stored) if stored else (body,)
         return Verdict(entry, _observation(entry, seen, body), blobs)
+
+    def ending(self, seen: Look) -> Verdict:
+        """Remember an object that our delete has left terminating."""
+        entry = self._memory.get(seen.ref)
+        owner = seen.owner
+        application = f"{owner.project}/{owner.application}" if owner is not None else ""
+        digest_of_kept = entry.kept if entry is not None else None
+        # Without the kept form at hand the digest is of the whole body: it is on its way out.
+        now = _entry(seen, self._digest(seen, None), digest_of_kept, application)
+        self._memory.put(now)
+        body = body_of(seen)
+        return Verdict(now, _observation(now, seen, body), (body,))
 
     async def unmoved(self, entry: Entry, seen: Look) -> bool:
         """Whether nothing that counts has changed since an entry, so that only its version is new.
@@ -232,7 +243,7 @@ class Observer:
             and digest == entry.digest
             and (application, now.presence) == (entry.application, entry.presence)
         ):
-            return Verdict(replace(now, recorded=entry.recorded))
+            return Verdict(now)
         return await self._changed(entry, now, seen, kept)
 
     async def _changed(
@@ -245,7 +256,6 @@ class Observer:
         if rebased is not None:
             blobs.append(stored := self._kept.put(rebased))
             now = replace(now, kept=stored.digest, digest=self._digest(seen, rebased))
-        now = replace(now, recorded=seen.version)
         observation = _observation(now, seen, body)
         if rebased is not None:
             observation = replace(observation, kept=now.kept)
@@ -265,7 +275,7 @@ class Observer:
 
     def _digest(self, seen: Look, kept: Kept | None) -> str:
         others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
-        return change_digest(kept, seen.live, others, (seen.health, seen.message), seen.presence)
+        return change_digest(kept, seen.live, others, seen.health, seen.message, seen.presence)
 
     def _gone(self, entry: Entry, source: str) -> None:
         """Record that an object is gone, unless it has come back or a deed has begun meanwhile."""
@@ -299,7 +309,6 @@ def _entry(seen: Look, digest: str, kept: str | None, application: str) -> Entry
         ref=seen.ref,
         uid=seen.uid,
         version=seen.version,
-        recorded="",
         digest=digest,
         kept=kept,
         presence=seen.presence,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import anyio
 from anyio import lowlevel
-
+from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.clusters.backoff import Backoff, Bell
@@ -43,7 +42,7 @@ _CLUSTERS_OWN = frozenset({"unreachable", "timed-out", "unauthorised", "tls", "c
 _logger = logging.getLogger(__name__)
 
 
-class Tools(Protocol):
+class Tools(Struct, frozen=True):
     """What all watchers of one cluster share."""
 
     connection: Connection
@@ -99,6 +98,11 @@ class KindWatcher:
     def is_readable(self) -> bool:
         """Whether the kind was listed whole and is watched."""
         return self.is_settled and self._code == ""
+
+    @property
+    def recorded(self) -> dict[tuple[str, str], str]:
+        """What the log says of the kind by now, if it says anything."""
+        return {} if self._code is None else {(self.api_version, self.kind): self._code}
 
     def kick(self) -> None:
         """Try again now, if it waits."""
@@ -351,7 +355,7 @@ class KindWatcher:
                 return _Trouble("forbidden", f"We may not list and watch {self.kind}: {said}")
             case 404:
                 self._tools.discovery.forget(self.api_version)
-                return _Trouble("unknown-kind", f"{self.kind} is no longer served: {said}")
+                return _Trouble("no-such-kind", f"{self.kind} is no longer served: {said}")
             case _:
                 return _Trouble(
                     "unavailable", f"{self.kind} cannot be listed: {said}", response.retry_after

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 from msgspec import Struct
@@ -11,16 +12,17 @@ from msgspec import Struct
 from engine.ports import Clock
 from events.event import Actor
 from events.log import EventLog
+from projections.build import Progress
+from projections.rebuild import Rebuilt
 from projections.views import Views
 
 
-class Rebuilding(Struct, frozen=True):
-    """How far the rebuild of a view has come; `done` with the last one."""
+class Rebuild(Protocol):
+    """Rebuilds a view by name while the engine goes on."""
 
-    view: str
-    position: int
-    head: int
-    done: bool = False
+    async def __call__(self, view: str, report: Callable[[Progress], None]) -> Rebuilt:
+        """Rebuild; `report` is called now and then. Raises `ViewError` or `LogError`."""
+        ...
 
 
 class Limits(Struct, frozen=True):
@@ -40,7 +42,6 @@ class Api(Struct, frozen=True):
 
     `hosts` are the names that a Host header may have; the roots are folders below which a
     declared path may lie. `ready` returns what keeps the engine from being ready, by part.
-    `rebuild` rebuilds one view and yields how far it is.
     """
 
     log: EventLog
@@ -52,7 +53,7 @@ class Api(Struct, frozen=True):
     kubeconfig_roots: tuple[Path, ...]
     secret_roots: tuple[Path, ...]
     ready: Callable[[], Mapping[str, str]]
-    rebuild: Callable[[str], AsyncIterator[Rebuilding]]
+    rebuild: Rebuild
     limits: Limits = Limits()
 
 

@@ -15,6 +15,7 @@ from engine.http.tokens import actor_of
 from engine.settings import is_loopback
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
+from projections.errors import RebuildRefused, ViewError, ViewsNotReady, ViewsUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -86,8 +87,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return Refusal(404, "no-such-path", f"there is nothing at {request.path[:200]}").response()
     except web.HTTPException as error:
         return Refusal(error.status, "http", error.reason).response()
-    except (LogError, TimeoutError) as error:
-        return _of_log(error).response()
+    except (LogError, ViewError, TimeoutError) as error:
+        return _of_store(error).response()
     except Exception as error:
         # The message may quote what was read: it goes to the log of this machine, not out.
         if _is_over(request):
@@ -105,13 +106,17 @@ def _challenge(refusal: Refusal) -> Iterable[tuple[str, str]]:
     return [("WWW-Authenticate", 'Bearer realm="trueup"')] if refusal.status == 401 else []
 
 
-def _of_log(error: Exception) -> Refusal:
+def _of_store(error: Exception) -> Refusal:
     match error:
         case WrongVersion() | IdReused():
             return Refusal(409, error.code, str(error))
         case LogUnavailable():
             return Refusal(503, error.code, str(error))
-        case LogError():
+        case RebuildRefused():
+            return Refusal(409, error.code, str(error))
+        case ViewsUnavailable() | ViewsNotReady():
+            return Refusal(503, error.code, str(error))
+        case LogError() | ViewError():
             return Refusal(500, error.code, str(error))
     return Refusal(503, "behind", "the views have not caught up in time; try again")
 

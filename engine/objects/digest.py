@@ -11,7 +11,7 @@ import orjson
 from engine.objects.canonical import digest_of
 from engine.objects.identity import ObjectRefused
 from engine.objects.kept import Kept, extract
-from engine.objects.managed import STATUS, Managed
+from engine.objects.managed import STATUS, own_raw
 from events.vocabulary import Difference, Health, Presence
 
 _VOLATILE = ("generation", "managedFields", "resourceVersion", "selfLink")
@@ -80,7 +80,7 @@ def change_digest(
     )
     ours: Any = body_hash(live).hex()
     if kept is not None:
-        ours = [extract(kept, live), Managed(live).own_raw()]
+        ours = [extract(kept, live), own_raw(live)]
     return digest_of(_bytes([uid, presence.value, health.value, message, others, ours]))
 
 

@@ -22,9 +22,10 @@ from msgspec import Struct
 from engine.objects import compare
 from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
 from engine.objects.identity import ObjectRefused
-from engine.objects.managed import Managed
+from engine.objects.managed import Managed, own_raw
 from engine.objects.ownership import MANAGER
-from engine.objects.shape import MapShape, shape_of, unchanged
+from engine.objects.quick import Quick, quick_of, unchanged
+from engine.objects.shape import MapShape, shape_of
 from engine.objects.typed import MISSING, NamedItems, counted, is_composite, is_empty, item_key
 from events.vocabulary import Difference, ObjectRef
 
@@ -53,6 +54,11 @@ class Kept(Struct, frozen=True, dict=True):
     def shape(self) -> MapShape:
         """The form that comparisons walk."""
         return shape_of(self.fields.tree, self.values, self.unset)
+
+    @cached_property
+    def quick(self) -> Quick:
+        """The form that answers whether anything of ours differs."""
+        return quick_of(self.shape)
 
     def encode(self) -> bytes:
         """Return the bytes to store; equal kept forms have equal bytes."""
@@ -92,7 +98,7 @@ def extract(kept: Kept, live: Mapping[str, Any]) -> dict[str, Any]:
 
     Order in lists is that of the live object, and duplicates of our items are all there.
     """
-    if unchanged(kept.shape, live):
+    if unchanged(kept.quick, live):
         return kept.values
     return compare.extracted(kept.shape, live, Managed(live))
 
@@ -115,17 +121,16 @@ def compare_with(
     Then the server itself may have changed it, by an upgrade's new defaults say. One dry run of
     our apply tells: frozen, and without difference to the live object, it is the new kept form.
     """
+    is_unchanged, is_owned = unchanged(kept.quick, live), own_raw(live, manager) == kept.owned
+    if is_unchanged and is_owned:
+        return [], False
     managed = Managed(live, manager)
-    if unchanged(kept.shape, live):
-        if managed.own_raw() == kept.owned:
-            return [], False
-        return compare.ownership(kept.fields, managed, ref, ()), False
-    drift = compare.compared(kept.shape, live, managed, ref)
+    drift = [] if is_unchanged else compare.compared(kept.shape, live, managed, ref)
     paths = [found.path for found in drift]
-    return (
-        [found.difference for found in drift] + compare.ownership(kept.fields, managed, ref, paths),
-        any(managed.is_ours(path) for path in paths),
-    )
+    found = [found.difference for found in drift]
+    if not is_owned:
+        found += compare.ownership(kept.fields, managed, ref, paths)
+    return found, any(managed.is_ours(path) for path in paths)
 
 
 def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, unset: Tree) -> dict[str, Any]:

@@ -67,10 +67,22 @@ class Managed:
         """Whether our own entry still covers a path."""
         return self.own is not None and self.own.fields.covers(path)
 
-    def own_raw(self) -> Tree:
-        """Return our own entry's FieldsV1 as the server wrote it; {} where it is gone."""
-        raw = self.own.raw if self.own is not None else {}
-        return raw if isinstance(raw, dict) else {}
+
+def own_raw(live: Mapping[str, Any], manager: str = MANAGER) -> Tree:
+    """Return our entry's FieldsV1 as the server wrote it; {} where it is gone."""
+    metadata = live.get("metadata")
+    managed = metadata.get("managedFields") if isinstance(metadata, Mapping) else None
+    # By hand and not through Managed: every event of every object comes by here.
+    for entry in managed if isinstance(managed, list) else ():
+        if (
+            type(entry) is dict
+            and entry.get("manager") == manager
+            and entry.get("operation") == "Apply"
+            and not entry.get("subresource")
+        ):
+            raw = entry.get("fieldsV1")
+            return raw if isinstance(raw, dict) else {}
+    return {}
 
 
 def entries_of(live: Mapping[str, Any]) -> list[Entry]:

@@ -1,7 +1,7 @@
 """A kept form made ready for use: what to look at in a live object, and in which order. Pure.
 
-A shape is built once for a kept form, as tuples, since it is walked for each event of the object.
-`unchanged` answers most events; `engine.objects.compare` finds out what differs.
+A shape is built once for a kept form. `engine.objects.quick` answers most events from it, and
+`engine.objects.compare` finds out what differs in the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from engine.objects.typed import (
     is_composite,
     is_empty,
     item_key,
-    same_value,
 )
 
 
@@ -95,66 +94,6 @@ def shape_of(fields: Tree, values: Any, unset: Tree) -> MapShape:
         tuple(lists),
         tuple(sets),
     )
-
-
-def unchanged(shape: MapShape, live: Any) -> bool:
-    """Whether what is ours is certainly as it was. False means: look closer."""
-    if type(live) is not dict:
-        return False
-    texts, atoms, empties, unset, maps, lists, sets = shape
-    if texts and not texts.items() <= live.items():
-        return False
-    for name, value in atoms:
-        found = live.get(name, MISSING)
-        if found is not value and not same_value(found, value):
-            return False
-    for name, value in empties:
-        # Content below may be others' or a change of ours: who owns it tells, and not from here.
-        if type(live.get(name)) is not type(value) or live[name]:
-            return False
-    for name in unset:
-        if live.get(name):
-            return False
-    for name, inner, required in maps:
-        found = live.get(name)
-        if (required or found is not None) and not unchanged(inner, found):
-            return False
-    for name, items in lists:
-        if not _items_unchanged(items, live.get(name)):
-            return False
-    return all(_set_unchanged(values, live.get(name)) for name, values in sets)
-
-
-def _items_unchanged(shape: ListShape, live: Any) -> bool:
-    if type(live) is not list:
-        return False
-    names, places, keys, _, items = shape
-    turn = 0
-    single = names[0] if len(names) == 1 else None
-    for item in live:
-        if single is not None and type(item) is dict:
-            part = item.get(single)
-            if type(part) is dict or type(part) is list:
-                continue
-            key: tuple[Any, ...] | None = (part,)
-        else:
-            key = item_key(item, names)
-        if key is None or (place := places.get(key)) is None:
-            continue
-        # Each of ours once, and in the order that was kept.
-        if place != turn or not all(map(same_value, key, keys[place])):
-            return False
-        if not unchanged(items[place], item):
-            return False
-        turn += 1
-    return turn == len(items)
-
-
-def _set_unchanged(shape: SetShape, live: Any) -> bool:
-    if type(live) is not list:
-        return False
-    counts = counted(live)
-    return all(counts.get((type(value), value)) == 1 for value in shape.values)
 
 
 def _has(fields: Tree, kind: str) -> bool:

@@ -11,9 +11,16 @@ from msgspec import Struct
 
 from engine.objects.yaml import Located, Path, YamlRefused, parse_located
 from engine.ports import RenderRefused, Tree, TreeEntry
-from engine.render.files import NeededFile, Plan, RenderLimits, check_size, find, resolve
+from engine.render.files import (
+    KUSTOMIZATION_FILES,
+    NeededFile,
+    Plan,
+    RenderLimits,
+    check_size,
+    find,
+    resolve,
+)
 
-KUSTOMIZATION_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _HELM = ("helmCharts", "helmChartInflationGenerator", "helmGlobals")
 _PLUGIN_FIELDS = ("generators", "transformers", "validators")
 _FUNCTION = ("config.kubernetes.io/function", "config.k8s.io/function")

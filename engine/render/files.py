@@ -9,6 +9,9 @@ from msgspec import Struct
 from engine.ports import RenderRefused, Tree, TreeEntry
 
 
+KUSTOMIZATION_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+
+
 class RenderLimits(Struct, frozen=True):
     """How much one render may take: bytes, counts, seconds, bytes of memory."""
 

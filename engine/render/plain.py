@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.ports import RenderRefused, Tree, TreeEntry
 from engine.render.files import (
+    KUSTOMIZATION_FILES,
     NeededFile,
     Plan,
     RenderLimits,
@@ -40,7 +41,7 @@ async def plan(tree: Tree, path: str, limits: RenderLimits) -> Plan:
                 raise refused_kind(place, entry.kind)
             elif entry.kind == "symlink":
                 await _pass_link(tree, folder, place, entry)
-            elif name.endswith(_SUFFIXES):
+            elif name.endswith(_SUFFIXES) and name not in KUSTOMIZATION_FILES:
                 files.append(NeededFile(place, entry.id, entry.size))
         check_size(len(files), sum(file.size for file in files), limits)
     if not files:

@@ -91,6 +91,8 @@ class GitTree:
 
     async def _run(self, work: Callable[[pygit2.Repository], Result]) -> Result:
         def run() -> Result:
+            if not self._folder.exists():
+                raise _missing(self._commit)  # not fetched yet, which is no damage
             return work(pygit2.Repository(str(self._folder)))
 
         try:
@@ -169,11 +171,15 @@ def normal_path(path: str, limits: ReadLimits) -> str:
 def _root(repository: pygit2.Repository, commit: str) -> pygit2.Tree:
     found = repository.get(commit)
     if not isinstance(found, pygit2.Commit):
-        raise RenderRefused(
-            "commit-missing",
-            f"commit {commit[:12]} is not in the mirror: it may be gone from the repository",
-        )
+        raise _missing(commit)
     return found.tree
+
+
+def _missing(commit: str) -> RenderRefused:
+    return RenderRefused(
+        "commit-missing",
+        f"commit {commit[:12]} is not in the mirror: it may be gone from the repository",
+    )
 
 
 def _child(tree: pygit2.Tree, name: str) -> pygit2.Object | None:
