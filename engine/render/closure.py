@@ -128,8 +128,9 @@ class _Walk:
         """Need what a file names. `root` is the folder that its references are relative to."""
         if named.refused is not None:
             code, message, document, line = named.refused
+            where = f"{place} line {line}" if line else place
             raise RenderRefused(
-                code, f"{place}: {message}", file=place, document=document, line=line
+                code, f"{where}: {message}", file=place, document=document, line=line
             )
         for reference in named.references:
             target, line = reference.target, reference.line
@@ -293,13 +294,15 @@ def _plugin_files(document: Located, value: dict[str, Any]) -> Iterator[Referenc
 def _inline_plugins(document: Located, path: Path, text: str) -> Iterator[Reference]:
     line = document.line_of(path)
     try:
-        inner = parse_located(text.encode())
+        inner = [
+            Reference(r.kind, r.target, line) for r in _of_plugins(parse_located(text.encode()))
+        ]
     except YamlRefused as error:
         raise _Refused(error.code, error.message, document.index, line) from None
-    for one in inner:
-        _check_plugin(one, (), one.value)
-        for reference in _plugin_files(one, one.value):
-            yield Reference(reference.kind, reference.target, line)
+    except _Refused as error:
+        code, message, _, _ = error.refused
+        raise _Refused(code, message, document.index, line) from None
+    yield from inner
 
 
 def _generator(document: Located, path: Path, item: Any) -> Iterator[Reference]:
@@ -355,5 +358,4 @@ def _is_inline(text: str) -> bool:
 
 
 def _refused(document: Located, path: Path, code: str, message: str) -> _Refused:
-    line = document.line_of(path)
-    return _Refused(code, f"line {line}: {message}", document.index, line)
+    return _Refused(code, message, document.index, document.line_of(path))

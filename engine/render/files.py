@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from engine.ports import RenderRefused, Tree, TreeEntry
 
-
 KUSTOMIZATION_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 
 

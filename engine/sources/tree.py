@@ -40,12 +40,13 @@ class ReadLimits(Struct, frozen=True):
 class GitTree:
     """`engine.ports.Tree` over one commit of a mirror.
 
-    `broken` is told when the mirror cannot be read, so that it is made again.
+    `folder` says where the mirror is now; `broken` is told when it cannot be read, so that it is
+    made again.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Callable[[], Path],
         commit: str,
         limits: ReadLimits,
         limiter: anyio.CapacityLimiter,
@@ -91,9 +92,10 @@ class GitTree:
 
     async def _run(self, work: Callable[[pygit2.Repository], Result]) -> Result:
         def run() -> Result:
-            if not self._folder.exists():
+            folder = self._folder()
+            if not folder.exists():
                 raise _missing(self._commit)  # not fetched yet, which is no damage
-            return work(pygit2.Repository(str(self._folder)))
+            return work(pygit2.Repository(str(folder)))
 
         try:
             return await anyio.to_thread.run_sync(run, limiter=self._limiter)
