@@ -44,7 +44,8 @@ class ManualClock:
         return 0.5
 
     def event_id(self) -> EventId:
-        return EventId(str(uuid.UUID(int=next(self._count) + (7 << 76) + (2 << 62))))
+        made = self._micros // 1000 << 80
+        return EventId(str(uuid.UUID(int=made + (7 << 76) + (2 << 62) + next(self._count))))
 
     async def advance(self, seconds: float) -> None:
         """Move time, wake who is due, and let everybody run until they wait again."""

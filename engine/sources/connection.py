@@ -134,7 +134,7 @@ class RemoteRef(Struct, frozen=True):
 def connected(remote: pygit2.Remote, callbacks: Callbacks, secret: Secret | None) -> Iterator[None]:
     """Connect; raises `SourceError` for whatever goes wrong inside too."""
     with explained(callbacks, secret):
-        if secret is not None and secret.known_hosts:
+        if secret is not None and secret.ssh_key:
             _use_known_hosts(secret.known_hosts)
         remote.connect(callbacks=callbacks)
         yield
