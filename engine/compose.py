@@ -57,7 +57,7 @@ from projections.store import Pool, Store
 
 logger = logging.getLogger(__name__)
 LEASE = "engine"
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 5.0
 _CONNECTIONS = 20
 _KEY_BYTES = 32
 

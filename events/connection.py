@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from events.log import LogError, LogUnavailable
 from events.migrate import AnyConnection
@@ -15,6 +16,9 @@ LOCK_TIMEOUT = 10_000
 """Milliseconds to wait for a lock that somebody else holds."""
 STATEMENT_TIMEOUT = 60.0
 """Seconds for one statement."""
+HEARING = 0.05
+"""Seconds before a second try: where one connection broke, the idle ones have too, and the pool
+hears of it in this time."""
 _STALE = "TU001"
 """What our own SQL raises where the log is not as the caller thought (see the migrations)."""
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
@@ -39,7 +43,7 @@ async def make_pool(dsn: str, size: int, name: str = "trueup") -> asyncpg.Pool[a
     with translated():
         return await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,
             max_size=size,
             command_timeout=STATEMENT_TIMEOUT,
             reset=_keep,
@@ -58,6 +62,17 @@ async def connect(dsn: str) -> AnyConnection:
         return await asyncpg.connect(dsn, server_settings={"application_name": "trueup"})
 
 
+async def discard(
+    pool: asyncpg.Pool[asyncpg.Record], connection: PoolConnectionProxy[asyncpg.Record]
+) -> None:
+    """Close a connection, whatever state it is in, and give its place back to the pool."""
+    try:
+        connection.terminate()
+    except asyncpg.InterfaceError:
+        return  # it broke, and the pool took its place back by itself
+    await pool.release(connection)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn the database's errors into the log's: `LogUnavailable` for what may be otherwise later.
@@ -70,7 +85,8 @@ def translated() -> Iterator[None]:
         raise _meaning(error) from error
     except asyncpg.DataError as error:
         raise LogError(f"the database driver refused a value: {error}") from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        # The internal one comes of a statement that meets the server's goodbye.
         said = str(error) or type(error).__name__
         raise ConnectionLost(f"the database cannot be reached: {said}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 import anyio
@@ -44,7 +44,7 @@ class Readable(Protocol):
 
 async def follow(
     log: Readable, after: Position, limit: int, changed: Signal, poll: float | None
-) -> AsyncIterator[Sequence[Event]]:
+) -> AsyncGenerator[Sequence[Event], None]:
     """Yield pages of what comes after a position, and wait where there is nothing yet.
 
     `changed` is a hint; without it the log is looked at every `poll` seconds (None: only when

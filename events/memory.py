@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
 from anyio.lowlevel import checkpoint
 
@@ -111,7 +111,9 @@ class MemoryLog:
             (event.position for event in self._events if event.recorded_at <= limit), default=START
         )
 
-    async def follow(self, after: Position, limit: int = 1000) -> AsyncIterator[Sequence[Event]]:
+    async def follow(
+        self, after: Position, limit: int = 1000
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Yield batches of what comes after a position; see `EventLog.follow`."""
         check_page(after, limit)
         async for page in following.follow(self, after, limit, self._changed, None):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import asyncpg
@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from events import blobs as bodies
 from events import following
 from events.batching import prepare
-from events.connection import connect, make_pool, translated
+from events.connection import HEARING, ConnectionLost, connect, discard, make_pool, translated
 from events.event import (
     ABSENT,
     START,
@@ -52,6 +52,7 @@ _FORGET_CHUNK = 5000
 _RETRY = 2.0
 """Seconds before a background task tries again after the database failed it."""
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class PostgresLog:
@@ -142,7 +143,9 @@ class PostgresLog:
         """Return the last position recorded not after a time (UTC microseconds)."""
         return Position(await self._value("position_at", clamp(micros)))
 
-    async def follow(self, after: Position, limit: int = 1000) -> AsyncIterator[Sequence[Event]]:
+    async def follow(
+        self, after: Position, limit: int = 1000
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Yield batches of what comes after a position; see `EventLog.follow`.
 
         A database that cannot be reached is waited for.
@@ -154,26 +157,32 @@ class PostgresLog:
     async def put(self, blobs: Collection[Blob]) -> None:
         """Keep bodies ahead of the events that will name them."""
         check_blobs(blobs)
-        with translated():
-            async with self._pool.acquire() as connection:
-                await bodies.put(connection, blobs)
+        await self._ask(lambda connection: bodies.put(connection, blobs))
 
     async def blobs(self, digests: Collection[Digest]) -> Mapping[Digest, bytes]:
         """Return the bodies under these digests; those that are not there are left out."""
-        with translated():
-            async with self._pool.acquire() as connection:
-                return await bodies.get(connection, digests)
+        return await self._ask(lambda connection: bodies.get(connection, digests))
 
     # Reading.
 
+    async def _ask(self, question: Callable[[AnyConnection], Awaitable[T]]) -> T:
+        """Ask the database what may be asked twice: a second time where the connection broke."""
+        try:
+            with translated():
+                async with self._pool.acquire() as connection:
+                    return await question(connection)
+        except ConnectionLost:
+            await anyio.sleep(HEARING)
+            with translated():
+                async with self._pool.acquire() as connection:
+                    return await question(connection)
+
     async def _events(self, query: str, *arguments: Any) -> list[Event]:
-        with translated():
-            rows = await self._pool.fetch(SQL[query], *arguments)
+        rows = await self._ask(lambda connection: connection.fetch(SQL[query], *arguments))
         return [_event(row) for row in rows]
 
     async def _value(self, query: str, *arguments: Any) -> Any:
-        with translated():
-            return await self._pool.fetchval(SQL[query], *arguments)
+        return await self._ask(lambda connection: connection.fetchval(SQL[query], *arguments))
 
     # Tasks.
 
@@ -194,7 +203,8 @@ class PostgresLog:
 
     async def _listen(self) -> None:
         """Hear of what other processes append, and tell them of ours, at most once in a while."""
-        async with self._pool.acquire() as connection:
+        connection = await self._pool.acquire()
+        try:
             ours = connection.get_server_pid()
 
             def heard(_: Any, pid: int, *__: Any) -> None:
@@ -207,16 +217,13 @@ class PostgresLog:
             connection.add_termination_listener(lost)
             await connection.add_listener(_CHANNEL, heard)
             self._changed.give()  # what came while nobody listened
-            try:
-                while True:
-                    await self._tell.wait()
-                    if connection.is_closed():
-                        return
-                    self._tell = anyio.Event()
-                    await connection.execute(SQL["notify"])
-                    await anyio.sleep(_NOTIFY_EVERY)
-            finally:
-                connection.terminate()
+            while True:
+                await self._tell.wait()
+                self._tell = anyio.Event()
+                await connection.execute(SQL["notify"])
+                await anyio.sleep(_NOTIFY_EVERY)
+        finally:
+            await discard(self._pool, connection)
 
     async def _forget_ids(self) -> None:
         """Drop the ids that are too old to be accepted again, a few at a time."""

@@ -18,7 +18,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from events import blobs as bodies
 from events.batching import Command, Decision, Known, State, decide
-from events.connection import ConnectionLost, Stale, translated
+from events.connection import HEARING, ConnectionLost, Stale, discard, translated
 from events.event import EventId, Position, StreamName, Version
 from events.limits import REMEMBERED, digest_bytes, made_at
 from events.log import Appended, LogError, LogUnavailable
@@ -106,7 +106,7 @@ class Writer:
                 pending.settle(LogUnavailable("the log was closed: the engine is stopping"))
             self._queue.clear()
             with anyio.CancelScope(shield=True):
-                await self._disconnect(broken=False)
+                await self._disconnect()
 
     def _take(self) -> list[_Pending]:
         taken: list[_Pending] = []
@@ -147,6 +147,7 @@ class Writer:
         except ConnectionLost as error:
             # It may have been committed: the ids tell, so the second time does no harm.
             _log.warning("appending: %s; trying once more", error)
+            await anyio.sleep(HEARING)
             return await self._attempt(commands)
 
     async def _attempt(self, commands: Sequence[Command]) -> list[Outcome]:
@@ -159,7 +160,7 @@ class Writer:
                 return outcomes
         except LogError:
             self._forget()
-            await self._disconnect(broken=True)
+            await self._disconnect()
             raise
 
     async def _connect(self) -> PoolConnectionProxy[asyncpg.Record]:
@@ -167,12 +168,10 @@ class Writer:
             self._connection = await self._pool.acquire(timeout=10)
         return self._connection
 
-    async def _disconnect(self, *, broken: bool) -> None:
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            if broken:
-                connection.terminate()
-            await self._pool.release(connection)
+            await discard(self._pool, connection)
 
     def _forget(self) -> None:
         self._seen = None

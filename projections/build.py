@@ -42,7 +42,7 @@ class BatchSize:
     """Bytes of the payloads of a batch."""
 
     def __init__(self) -> None:
-        self.limit = 500
+        self.limit = 125  # until it is known how heavy they are
 
     def learn(self, events: Sequence[Event], seconds: float) -> None:
         """Take note of how a batch went."""

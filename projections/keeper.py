@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from events.catalog import ProjectionParked
-from events.event import Actor, Event, Micros, NewEvent, Position, stream
-from events.log import EventLog, LogCorrupt
-from projections.batch import Group
+from events.codec import fact_of
+from events.event import START, Actor, Event, Micros, NewEvent, Position, StreamName, stream
+from events.log import EventLog, IdReused, LogCorrupt
+from projections.batch import Group, Parked
 from projections.clock import Clock
 from projections.errors import FencedOut
 from projections.store import Session, Slot, Slots, Untold
@@ -92,8 +93,23 @@ class Keeper:
             }
             say = [each for each in untold if each.parked.position not in ours]
             if say:
-                await log.append([self._event(each) for each in say])
+                try:
+                    await log.append([self._event(each) for each in say])
+                except IdReused:
+                    await self._renew(log, say)
+                    continue
             await self._session.told([each.event_id for each in untold])
+
+    async def _renew(self, log: EventLog, untold: Sequence[Untold]) -> None:
+        """Give new ids to what waited so long that the log no longer knows the old ones."""
+        for each in untold:
+            parked = each.parked
+            said = await log.read(START, types=[ProjectionParked.__name__], stream=_stream(parked))
+            facts = [(event.causation, fact_of(event)) for event in said]
+            if (parked.position, _fact(parked)) in facts:
+                await self._session.told([each.event_id])
+            else:
+                await self._session.renew(each.event_id, self._clock.event_id())
 
     @staticmethod
     def _event(untold: Untold) -> NewEvent:
@@ -102,8 +118,8 @@ class Keeper:
         parked_at = Micros((UUID(untold.event_id).int >> 80) * 1000)
         return NewEvent(
             event_id=untold.event_id,
-            stream=stream("view", "default", parked.view),
-            fact=ProjectionParked(parked.view, parked.name, parked.position, parked.message),
+            stream=_stream(parked),
+            fact=_fact(parked),
             actor=ACTOR,
             occurred_at=parked_at,
             causation=parked.position,
@@ -132,6 +148,14 @@ class Keeper:
             return  # the same after all: a swap that was rolled back, so try again
         self._slots = found
         self._any_parked = await self._session.any_parked(list(found.values()))
+
+
+def _stream(parked: Parked) -> StreamName:
+    return stream("view", "default", parked.view)
+
+
+def _fact(parked: Parked) -> ProjectionParked:
+    return ProjectionParked(parked.view, parked.name, parked.position, parked.message)
 
 
 def _at(slot: Slot, position: Position) -> Slot:

@@ -21,7 +21,7 @@ from projections.listeners import BACKLOG_LIMIT, Listeners, Subscription, Waterm
 from projections.store import Store
 
 _log = logging.getLogger(__name__)
-_LIVE_LIMIT = 1000
+_LIVE_LIMIT = 250
 """Events of a batch while live; the past is read in batches that adapt."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds before another try while the database cannot be reached."""

@@ -32,6 +32,8 @@ TOLD_LIMIT = 100
 """How many parked documents of one generation of a view the log is told of."""
 _CLEANUP = 5.0
 """Seconds that the end of a transaction or connection may take."""
+_COPY_FROM = 200
+"""Entries of a subject index from which COPY is quicker."""
 _PATIENCE = 3600.0
 """Seconds for a question about a whole view."""
 
@@ -163,14 +165,7 @@ class Session:
             async with self.transaction():
                 await self._advance(slots, to)
                 await self._save_documents(slots, changes)
-                if changes.filed:
-                    await self._execute(
-                        QUERIES["file_subjects"],
-                        [view for view, _, _ in changes.filed],
-                        [slots[view].generation for view, _, _ in changes.filed],
-                        [subject for _, subject, _ in changes.filed],
-                        [position for _, _, position in changes.filed],
-                    )
+                await self._file(slots, changes.filed)
                 if changes.parked:
                     await self._park(slots, changes.parked, event_ids)
         except _Moved:
@@ -198,6 +193,10 @@ class Session:
     async def told(self, event_ids: Iterable[EventId]) -> None:
         """Note that the log says this now."""
         await self._execute(QUERIES["told"], [UUID(event_id) for event_id in event_ids])
+
+    async def renew(self, event_id: EventId, new: EventId) -> None:
+        """Let the log say under another id what it was not told under the first."""
+        await self._execute(QUERIES["renew_untold"], UUID(event_id), UUID(new))
 
     async def drop(self, slot: Slot) -> None:
         """Remove a generation, a slice at a time. Raises ValueError for the live one."""
@@ -247,6 +246,26 @@ class Session:
         if changes.gone:
             await self._execute(QUERIES["delete_documents"], *_keyed(slots, changes.gone))
 
+    async def _file(self, slots: Slots, filed: Sequence[tuple[str, str, Position]]) -> None:
+        if len(filed) > _COPY_FROM:
+            # Nothing of it can be there yet: entries are written with the checkpoint or not at all.
+            with reachable():
+                await self._connection.copy_records_to_table(
+                    "view_subject",
+                    records=[
+                        (view, slots[view].generation, subject, position)
+                        for view, subject, position in filed
+                    ],
+                )
+        elif filed:
+            await self._execute(
+                QUERIES["file_subjects"],
+                [view for view, _, _ in filed],
+                [slots[view].generation for view, _, _ in filed],
+                [subject for _, subject, _ in filed],
+                [position for _, _, position in filed],
+            )
+
     async def _park(
         self, slots: Slots, parked: Sequence[Parked], event_ids: Sequence[EventId]
     ) -> None:
@@ -294,6 +313,9 @@ def reachable() -> Iterator[None]:
             yield
     except LogUnavailable as error:
         raise ViewsUnavailable(str(error)) from error
+    except asyncpg.InternalClientError as error:
+        # What asyncpg makes of a connection that is cut just when it is used.
+        raise ViewsUnavailable(f"the connection to the database broke: {error}") from error
     except LogError as error:
         raise ViewError(f"the views cannot be kept: {error}") from error
 
@@ -305,6 +327,10 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
         connection = await pool.acquire()
     try:
         yield connection
+    except ViewsUnavailable:
+        with suppress(asyncpg.InterfaceError):  # the pool may have dropped it already
+            connection.terminate()  # who knows what state it is in
+        raise
     finally:
         with anyio.CancelScope(shield=True), reachable():
             await pool.release(connection, timeout=_CLEANUP)

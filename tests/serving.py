@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from engine.clock import SystemClock
 from engine.http.api import Api, Limits
@@ -31,7 +32,7 @@ from events.catalog import (
 )
 from events.event import Actor, NewEvent, Position, StreamName, blob
 from events.memory import MemoryLog
-from events.vocabulary import Health
+from events.vocabulary import Desired, Health, ObjectRef
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
@@ -161,6 +162,16 @@ class Bench:
                 HealthChanged(Health.HEALTHY),
             )
         return last
+
+    async def render(self, *kinds: str) -> None:
+        """Tell of a render that wants one object of each core kind, named `web`."""
+        refs = [ObjectRef("v1", kind, "", "web") for kind in kinds]
+        bodies = [blob(msgspec.json.encode({"kind": ref.kind})) for ref in refs]
+        listed = [Desired(ref, body.digest) for ref, body in zip(refs, bodies, strict=True)]
+        inventory = blob(msgspec.json.encode(listed))
+        await self.log.put([inventory, *bodies])
+        rendered = DesiredRendered(SHA, 1, "sha256:2", "plain", inventory.digest, len(refs))
+        await self.tell("app/default/shop", rendered)
 
     async def answer_sync(self, requested: int, cluster: str = "dev") -> Position:
         """Tell what the engine would when it has carried out a requested sync."""

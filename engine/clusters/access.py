@@ -137,12 +137,13 @@ class AccessReader:
         authorization = loaded.api_key.get("BearerToken", "")
         if credential.token:
             authorization = f"Bearer {credential.token}"
+        authorization = authorization.strip()
         if any(c in authorization for c in "\r\n\x00"):
             raise AccessRefused("config", "The kubeconfig's token has a line break in it.")
         return Access(
             server=server,
             ssl=context,
-            authorization=authorization.strip(),
+            authorization=authorization,
             server_name=loaded.tls_server_name or None,
             proxy=loaded.proxy or None,
             read_at=now,

@@ -7,7 +7,7 @@ events wait. `docs/difference.md`, "On each watch event", has the rules.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -90,6 +90,20 @@ class Observer:
             else:
                 await self._take(at, header(whole), whole, source)
         return ref
+
+    def kept_of(self, api_version: str, kind: str, bodies: Iterable[bytes]) -> list[str]:
+        """Return the digests of the kept forms that these objects will be compared with."""
+        digests: list[str] = []
+        for body in bodies:
+            meta = header(body)
+            entry = self._memory.get(ObjectRef(api_version, kind, meta.namespace, meta.name))
+            if (
+                entry is not None
+                and entry.kept is not None
+                and _is_news(entry, meta.uid, meta.resource_version)
+            ):
+                digests.append(entry.kept)
+        return digests
 
     def is_read_as(self, ref: ObjectRef, api_version: str) -> bool:
         """Whether a watch in this API version is the one that an object is followed by."""

@@ -219,17 +219,14 @@ class KindWatcher:
         self._tools.memory.forget_versions(self.api_version, self.kind)
 
     async def _take(self, found: Page) -> set[str]:
+        items = [bytes(item) for item in found.items or ()]
+        # After a start only digests are known, so that all that moved on is compared in full.
+        await self._tools.kept.load(
+            self._tools.observer.kept_of(self.api_version, self.kind, items)
+        )
         seen: set[str] = set()
-        kept = {
-            entry.ref.identity: entry.kept
-            for entry in self._tools.memory.of_kind(self.api_version, self.kind)
-            if entry.kept is not None and not entry.body
-        }
-        if kept:
-            # After a start nothing but digests is known, so each object is compared in full.
-            await self._tools.kept.load(list(kept.values())[: self._tools.settings.kept_forms])
-        for item in found.items or ():
-            ref = await self._tools.observer.saw(self.api_version, self.kind, bytes(item), "list")
+        for item in items:
+            ref = await self._tools.observer.saw(self.api_version, self.kind, item, "list")
             seen.add(ref.identity)
             await lowlevel.checkpoint()
         return seen

@@ -21,6 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What is answered without a token: probes have none. They tell nothing but yes or no."""
 ANY_ADDRESS = "*address*"
+LOG_ID = "Trueup-Log-Id"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -137,8 +138,13 @@ async def checking(request: web.Request, handler: Handler) -> web.StreamResponse
     return await handler(request)
 
 
-async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Say to browsers what they must not do with an answer."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Say to browsers what they must not do with an answer, and to known callers which log it is.
+
+    Positions mean something in one log only: a client that keeps them checks that it is the same.
+    """
+    if ACTOR in request:
+        response.headers[LOG_ID] = api_of(request).log.log_id
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.pop("Server", None)

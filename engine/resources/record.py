@@ -30,14 +30,15 @@ def declared(resource: Resource) -> Declared:
     """Return the fact that a resource was declared; what has its default value is left out."""
     return Declared(
         kind=kind_of(resource),
-        spec=msgspec.to_builtins(resource.spec),
+        # Through JSON, so that it is equal to what will be read back: lists, no tuples.
+        spec=msgspec.json.decode(msgspec.json.encode(resource.spec)),
         labels=dict(resource.metadata.labels),
     )
 
 
 def plain(resource: Resource) -> dict[str, Any]:
     """Return a resource as it is written in YAML."""
-    document: dict[str, Any] = msgspec.to_builtins(resource)
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(resource))
     return document
 
 

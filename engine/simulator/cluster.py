@@ -48,7 +48,7 @@ class SimCluster:
     clock: Callable[[], datetime] = utc_now
     delays: Delays = field(default_factory=Delays)
     store: Store = field(default_factory=Store)
-    version: str = "v1.36.0"
+    version: str = "v1.37.2"
 
     def __post_init__(self) -> None:
         self.addresses = Addresses()

@@ -181,17 +181,23 @@ def _condition(item: Object, name: str) -> bool:
     return any(c.get("type") == name and c.get("status") == "True" for c in conditions)
 
 
-def _report(cluster: SimCluster, served: Served, stored: Stored, status: Object) -> None:
+def _report(
+    cluster: SimCluster, served: Served, stored: Stored, status: Object, manager: str = _MANAGER
+) -> None:
     """Writes a status as the controller manager does, through the status subresource."""
     item = {**stored.item, "status": status}
-    _replace(cluster, served, stored, item, "status")
+    _replace(cluster, served, item, "status", manager)
 
 
 def _replace(
-    cluster: SimCluster, served: Served, stored: Stored, item: Object, subresource: str = ""
+    cluster: SimCluster,
+    served: Served,
+    item: Object,
+    subresource: str = "",
+    manager: str = _MANAGER,
 ) -> None:
     metadata = item["metadata"]
-    call = Call(manager=_MANAGER, subresource=subresource, field_validation="Ignore")
+    call = Call(manager=manager, subresource=subresource, field_validation="Ignore")
     place = str(metadata.get("namespace") or "")
     item = {**item, "apiVersion": served.resource.api_version}
     operations.replace(cluster, served, place, str(metadata["name"]), item, call)
@@ -317,11 +323,34 @@ def _claim(cluster: SimCluster, served: Served, stored: Stored) -> None:
     _report(cluster, served, stored, status)
 
 
-def _observed(cluster: SimCluster, served: Served, stored: Stored) -> None:
-    status = dict(stored.item.get("status") or {})
-    status["observedGeneration"] = stored.item["metadata"]["generation"]
-    for name in ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"):
-        status.setdefault(name, 0)
+def _budget(cluster: SimCluster, served: Served, stored: Stored) -> None:
+    generation = stored.item["metadata"]["generation"]
+    condition = {
+        "type": "DisruptionAllowed",
+        "status": "True",
+        "observedGeneration": generation,
+        "lastTransitionTime": cluster.now(),
+        "reason": "SufficientPods",
+        "message": "",
+    }
+    numbers = {"currentHealthy": 1, "desiredHealthy": 0, "disruptionsAllowed": 1, "expectedPods": 1}
+    status = {"observedGeneration": generation, "conditions": [condition], **numbers}
+    _report(cluster, served, stored, status)
+
+
+def _autoscaler(cluster: SimCluster, served: Served, stored: Stored) -> None:
+    replicas = stored.item["spec"].get("minReplicas", 1)
+    found = {"AbleToScale": "ReadyForNewScale", "ScalingActive": "ValidMetricFound"}
+    conditions = [
+        {k: v for k, v in condition.items() if k != "lastUpdateTime"}
+        for condition in _conditions(cluster.now(), **found)
+    ]
+    status = {
+        "observedGeneration": stored.item["metadata"]["generation"],
+        "currentReplicas": replicas,
+        "desiredReplicas": replicas,
+        "conditions": conditions,
+    }
     _report(cluster, served, stored, status)
 
 
@@ -349,7 +378,8 @@ _READY: dict[tuple[str, str], Work] = {
     ("batch", "Job"): _job,
     ("", "Pod"): _pod,
     ("", "PersistentVolumeClaim"): _claim,
-    ("policy", "PodDisruptionBudget"): _observed,
+    ("policy", "PodDisruptionBudget"): _budget,
+    ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
     ("apiregistration.k8s.io", "APIService"): _api_service,
 }
 
@@ -373,7 +403,7 @@ def _establish(cluster: SimCluster, served: Served, stored: Stored) -> None:
             | condition,
         ],
     }
-    _report(cluster, served, stored, status)
+    _report(cluster, served, stored, status, manager="kube-apiserver")
 
 
 def _furnish(cluster: SimCluster, served: Served, stored: Stored) -> None:
@@ -432,7 +462,7 @@ def _end(cluster: SimCluster, served: Served, stored: Stored) -> None:
                 if o.get("uid") != stored.item["metadata"]["uid"]
             ]
             metadata = {**child.item["metadata"], "ownerReferences": owners}
-            _replace(cluster, inner, child, {**child.item, "metadata": metadata})
+            _replace(cluster, inner, {**child.item, "metadata": metadata})
         _drop_finalizer(cluster, served, stored, "orphan")
     elif "foregroundDeletion" in finalizers:
         waiting = False
@@ -492,4 +522,4 @@ def _drop_finalizer(cluster: SimCluster, served: Served, stored: Stored, name: s
         return
     kept = [f for f in current.item["metadata"].get("finalizers") or [] if f != name]
     item = {**current.item, "metadata": {**current.item["metadata"], "finalizers": kept}}
-    _replace(cluster, served, current, item)
+    _replace(cluster, served, item)

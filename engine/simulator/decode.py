@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.simulator import typed
+from engine.simulator import quantity
 from engine.simulator.schema import Type
-
-# Lists that are written even when empty or null; each is dropped by nothing.
-_KEPT_LISTS = frozenset({"rules", "containers", "subsets"})
 
 
 class WrongTypeError(ValueError):
@@ -28,6 +25,24 @@ def builtin(item: dict[str, Any], typ: Type, unknown: list[str]) -> dict[str, An
     return out if isinstance(out, dict) else {}
 
 
+def empty(typ: Type) -> dict[str, Any]:
+    """The empty object of a built-in kind: what it writes of fields that nobody named."""
+    out: dict[str, Any] = dict.fromkeys(typ.nulls)
+    for name in typ.zeros:
+        out[name] = _zero(typ.fields[name])
+    return out
+
+
+def _zero(typ: Type) -> Any:
+    if typ.form == "map":
+        return empty(typ)
+    if typ.scalar == "string":
+        return ""
+    if typ.scalar == "boolean":
+        return False
+    return "0" if typ.name == "quantity" else 0
+
+
 def _struct(item: dict[str, Any], typ: Type, path: str, unknown: list[str]) -> dict[str, Any]:
     out = {}
     for name, child in item.items():
@@ -39,8 +54,15 @@ def _struct(item: dict[str, Any], typ: Type, path: str, unknown: list[str]) -> d
         if child is None:
             continue
         value = _value(child, inner, here, unknown)
-        if value is not typed.ABSENT:
+        if name in typ.nulls and value in ([], {}) and not inner.fields:
+            continue
+        if name not in typ.omitted or value not in (False, 0, "", [], {}):
             out[name] = value
+    for name in typ.nulls:
+        out.setdefault(name, None)
+    for name in typ.zeros:
+        if name not in out:
+            out[name] = _zero(typ.fields[name])
     return out
 
 
@@ -52,8 +74,6 @@ def _value(item: Any, typ: Type, path: str, unknown: list[str]) -> Any:
     if typ.form == "list":
         if not isinstance(item, list):
             raise WrongTypeError(f"cannot unmarshal {_go(item)} into Go struct field {path} []")
-        if not item and path.rsplit(".", 1)[-1] not in _KEPT_LISTS:
-            return typed.ABSENT
         element = typ.element
         if element is None or element.form == "any":
             return item
@@ -66,17 +86,18 @@ def _value(item: Any, typ: Type, path: str, unknown: list[str]) -> Any:
     if typ.fields:
         return _struct(item, typ, path, unknown)
     element = typ.element
-    if not item:
-        return typed.ABSENT
     if element is None:
         return item
-    out = {}
-    for name, child in item.items():
-        # A null in a map of strings is the empty string to a typed decoder.
-        value = "" if child is None and element.scalar == "string" else child
-        made = _value(value, element, f"{path}.{name}", unknown)
-        out[name] = {} if made is typed.ABSENT else made
-    return out
+    # A null in a map of strings is the empty string to a typed decoder.
+    return {
+        name: _value(
+            "" if child is None and element.scalar == "string" else child,
+            element,
+            f"{path}.{name}",
+            unknown,
+        )
+        for name, child in item.items()
+    }
 
 
 def _scalar(item: Any, typ: Type, path: str) -> Any:
@@ -100,8 +121,14 @@ def _scalar(item: Any, typ: Type, path: str) -> Any:
                     f"cannot unmarshal number {item} into Go struct field {path} of type int32"
                 )
             return int(item)
-    if typ.name == "quantity" and isinstance(item, int | float) and not isinstance(item, bool):
-        return f"{item:g}" if isinstance(item, float) else str(item)
+    if typ.name == "quantity" and not isinstance(item, bool | dict | list):
+        written = quantity.canonical(item if isinstance(item, str) else f"{item}")
+        if written is None:
+            raise WrongTypeError(
+                "quantities must match the regular expression "
+                "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+            )
+        return written
     if isinstance(item, dict | list):
         raise WrongTypeError(f"cannot unmarshal {_go(item)} into Go struct field {path}")
     return item

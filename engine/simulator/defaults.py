@@ -1,4 +1,4 @@
-"""What a server fills in: the defaults of built-in kinds, and the empty object of each. Pure.
+"""What a server fills in: the defaults of built-in kinds. Pure.
 
 Enough of Kubernetes' defaulting that a client which takes a default for drift is found out.
 Every function changes the object that it is given.
@@ -18,78 +18,6 @@ def apply_defaults(group: str, kind: str, item: Object) -> None:
     fill = _KINDS.get((group, kind))
     if fill is not None:
         fill(item)
-    for name in _ALWAYS.get((group, kind), ()):
-        item.setdefault(name, {})
-
-
-def empty(group: str, version: str, kind: str, *, custom: bool) -> Object:
-    """The kind's empty object: what a create is compared with to see which fields it set.
-
-    Structs that a server always writes are in it, so they are not booked as set.
-    """
-    out: Object = {"apiVersion": f"{group}/{version}" if group else version, "kind": kind}
-    if custom:
-        return out
-    out["metadata"] = {}
-    spec = _EMPTY_SPECS.get((group, kind))
-    for name in _ALWAYS.get((group, kind), ()):
-        out[name] = {}
-    if spec is not None:
-        out["spec"] = spec
-    for name in _NULLS.get((group, kind), ()):
-        out[name] = None
-    return out
-
-
-def _template() -> Object:
-    return {"metadata": {}, "spec": {"containers": None}}
-
-
-_ALWAYS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("", "Namespace"): ("spec", "status"),
-    ("", "Node"): ("spec", "status"),
-    ("", "Pod"): ("spec", "status"),
-    ("", "PersistentVolumeClaim"): ("spec", "status"),
-    ("", "PersistentVolume"): ("spec", "status"),
-    ("", "ReplicationController"): ("spec", "status"),
-    ("", "ResourceQuota"): ("spec", "status"),
-    ("", "LimitRange"): ("spec",),
-    ("", "Service"): ("spec", "status"),
-    ("apps", "DaemonSet"): ("spec", "status"),
-    ("apps", "Deployment"): ("spec", "status"),
-    ("apps", "ReplicaSet"): ("spec", "status"),
-    ("apps", "StatefulSet"): ("spec", "status"),
-    ("batch", "CronJob"): ("spec", "status"),
-    ("batch", "Job"): ("spec", "status"),
-    ("autoscaling", "HorizontalPodAutoscaler"): ("spec", "status"),
-    ("policy", "PodDisruptionBudget"): ("spec", "status"),
-    ("networking.k8s.io", "Ingress"): ("spec", "status"),
-    ("networking.k8s.io", "NetworkPolicy"): ("spec",),
-    ("networking.k8s.io", "IngressClass"): ("spec",),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): ("spec", "status"),
-    ("apiregistration.k8s.io", "APIService"): ("spec", "status"),
-    ("rbac.authorization.k8s.io", "RoleBinding"): ("roleRef",),
-    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): ("roleRef",),
-}
-_NULLS = {
-    ("rbac.authorization.k8s.io", "Role"): ("rules",),
-    ("rbac.authorization.k8s.io", "ClusterRole"): ("rules",),
-}
-_EMPTY_SPECS: dict[tuple[str, str], Object] = {
-    ("", "Pod"): {"containers": None},
-    ("", "PersistentVolumeClaim"): {"resources": {}},
-    ("apps", "DaemonSet"): {"selector": None, "template": _template(), "updateStrategy": {}},
-    ("apps", "Deployment"): {"selector": None, "template": _template(), "strategy": {}},
-    ("apps", "ReplicaSet"): {"selector": None, "template": {"metadata": {}, "spec": {}}},
-    ("apps", "StatefulSet"): {"selector": None, "template": _template(), "updateStrategy": {}},
-    ("batch", "Job"): {"template": _template()},
-    ("batch", "CronJob"): {
-        "jobTemplate": {"metadata": {}, "spec": {"template": _template()}},
-    },
-    ("autoscaling", "HorizontalPodAutoscaler"): {"scaleTargetRef": {}},
-    ("networking.k8s.io", "NetworkPolicy"): {"podSelector": {}},
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): {"names": {}, "versions": None},
-}
 
 
 def _pod_spec(spec: Object) -> None:
@@ -140,7 +68,7 @@ def _handler(handler: Object) -> None:
         get.setdefault("path", "/")
         get.setdefault("scheme", "HTTP")
     if (grpc := handler.get("grpc")) is not None:
-        grpc.setdefault("service", "")
+        grpc["service"] = grpc.get("service") or ""
 
 
 def _volume(volume: Object) -> None:
@@ -202,12 +130,12 @@ def _stateful_set(item: Object) -> None:
     strategy = spec.setdefault("updateStrategy", {})
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+        strategy["rollingUpdate"].setdefault("maxUnavailable", 1)
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     retention.setdefault("whenDeleted", "Retain")
     retention.setdefault("whenScaled", "Retain")
     spec.setdefault("replicas", 1)
     spec.setdefault("revisionHistoryLimit", 10)
-    spec.setdefault("serviceName", "")
     for claim in spec.get("volumeClaimTemplates") or []:
         claim.setdefault("apiVersion", "v1")
         claim.setdefault("kind", "PersistentVolumeClaim")
@@ -264,14 +192,13 @@ def _service(item: Object) -> None:
         config.setdefault("clientIP", {}).setdefault("timeoutSeconds", 10800)
     for port in spec.get("ports") or []:
         port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port"))
+        port["targetPort"] = port.get("targetPort") or port.get("port")
     if kind != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
     if kind in ("NodePort", "LoadBalancer"):
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if kind == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
-    item.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
 def _namespace(item: Object) -> None:
@@ -287,7 +214,6 @@ def _secret(item: Object) -> None:
 
 def _claim(item: Object) -> None:
     item.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
-    item["spec"].setdefault("resources", {})
     item.setdefault("status", {}).setdefault("phase", "Pending")
 
 
@@ -328,19 +254,16 @@ def _network_policy(item: Object) -> None:
 
 def _binding(item: Object) -> None:
     rbac = "rbac.authorization.k8s.io"
-    item.setdefault("roleRef", {}).setdefault("apiGroup", rbac)
+    item["roleRef"]["apiGroup"] = item["roleRef"].get("apiGroup") or rbac
     for subject in item.get("subjects") or []:
         if subject.get("kind") in ("User", "Group"):
             subject.setdefault("apiGroup", rbac)
 
 
-def _role(item: Object) -> None:
-    item.setdefault("rules", None)
-
-
 def _definition(item: Object) -> None:
     spec = item.setdefault("spec", {})
-    spec.setdefault("conversion", {}).setdefault("strategy", "None")
+    conversion = spec.get("conversion") or {}
+    spec["conversion"] = {**conversion, "strategy": conversion.get("strategy") or "None"}
     names = spec.setdefault("names", {})
     kind = str(names.get("kind", ""))
     names.setdefault("singular", kind.lower())
@@ -400,9 +323,7 @@ _KINDS: dict[tuple[str, str], Callable[[Object], None]] = {
     ("batch", "CronJob"): _cron_job,
     ("batch", "Job"): _job,
     ("networking.k8s.io", "NetworkPolicy"): _network_policy,
-    ("rbac.authorization.k8s.io", "ClusterRole"): _role,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _binding,
-    ("rbac.authorization.k8s.io", "Role"): _role,
     ("rbac.authorization.k8s.io", "RoleBinding"): _binding,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
     ("storage.k8s.io", "StorageClass"): _storage_class,

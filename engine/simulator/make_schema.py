@@ -2,8 +2,9 @@
 
 Not used at run time. The input is the file `_definitions.json` of a `kubernetes-validate` wheel
 (Apache-2.0), which carries the definitions of Kubernetes' swagger (Apache-2.0) with the
-`x-kubernetes-*` extensions. Run as
-`python -m engine.simulator.make_schema path/to/v1.36.0-local/_definitions.json 1.36.0`.
+`x-kubernetes-*` extensions, and the Go modules `k8s.io/...` (Apache-2.0) as `go mod download`
+leaves them. Run as
+`python -m engine.simulator.make_schema _definitions.json 1.37.0 "$(go env GOMODCACHE)/k8s.io"`.
 
 A type is written as a short string, so that the table stays small:
 
@@ -14,6 +15,9 @@ A type is written as a short string, so that the table stays small:
     {T} !{T}     a map of T; owned as one piece
     [T] =[T]     a list owned as one piece; a set of scalars
     a,b[T]       a list of items told apart by their fields a and b
+
+and behind it how an empty field is written: `!` as its zero, `~` as null, `?` not at all, even
+though it was named; without a mark as it was named. See `go_types`.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine.simulator.go_types import Sources, mark
 from engine.simulator.resources import BUILTIN
 
 _API = "io.k8s.api."
@@ -81,7 +86,7 @@ def _type(node: dict[str, Any], definitions: dict[str, Any], used: set[str]) -> 
     return _LEAVES.get(kind or "", "*")
 
 
-def table(definitions: dict[str, Any]) -> dict[str, Any]:
+def table(definitions: dict[str, Any], sources: Sources) -> dict[str, Any]:
     """Returns every definition that a served kind reaches, in the compact form."""
     kinds: dict[str, str] = {}
     wanted = {(r.group, r.version, r.kind) for r in BUILTIN} | {("autoscaling", "v1", "Scale")}
@@ -97,6 +102,9 @@ def table(definitions: dict[str, Any]) -> dict[str, Any]:
             continue
         node, used = definitions[full], set[str]()
         fields = {k: _type(v, definitions, used) for k, v in sorted(node["properties"].items())}
+        for go in sources.fields(_name(full)):
+            if go.name in fields:
+                fields[go.name] += mark(go, fields[go.name])
         entry: dict[str, Any] = {"fields": fields}
         patch = {
             k: [v.get("x-kubernetes-patch-strategy", ""), v.get("x-kubernetes-patch-merge-key", "")]
@@ -120,14 +128,16 @@ def table(definitions: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """Reads the definitions that the first argument names and writes `schema.json` beside this."""
-    source, version = arguments
+    source, version, modules = arguments
     data = json.loads(Path(source).read_text(encoding="utf-8"))
     head = {
-        "origin": f"Kubernetes {version} OpenAPI definitions, by way of kubernetes-validate",
+        "origin": f"Kubernetes {version}: OpenAPI definitions by kubernetes-validate, Go types",
         "licence": "Apache-2.0",
         "made by": "engine/simulator/make_schema.py",
     }
-    text = json.dumps({**head, **table(data["$defs"])}, separators=(",", ":"))
+    text = json.dumps(
+        {**head, **table(data["$defs"], Sources(Path(modules)))}, separators=(",", ":")
+    )
     # One definition a line, so that a change of version can be reviewed.
     text = text.replace('},"', '},\n"')
     Path(__file__).with_name("schema.json").write_text(text + "\n", encoding="utf-8")

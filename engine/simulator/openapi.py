@@ -10,6 +10,9 @@ from engine.simulator.resources import Resource
 from engine.simulator.schema import Type
 
 Document = dict[str, Any]
+# A document without definitions: kubectl asks for one only for kinds such as RoleList, which are
+# then not validated by the client.
+SWAGGER_PROTOBUF = b"\x0a\x032.0"
 _API = "io.k8s.api."
 _SCALARS: dict[str, Document] = {
     "string": {"type": "string"},
@@ -153,9 +156,5 @@ def _schema(typ: Type, schemas: dict[str, Document], base: str) -> Document:
         return out
     if typ.name:
         _definition(typ, schemas, base)
-        return (
-            {"allOf": [{"$ref": base + _full(typ.name)}]}
-            if base.startswith("#/c")
-            else {"$ref": base + _full(typ.name)}
-        )
+        return {"$ref": base + _full(typ.name)}
     return _map(typ, schemas, base)

@@ -70,7 +70,7 @@ def create(cluster: SimCluster, served: Served, namespace: str, body: Any, call:
     item = _decode(served, item, call)
     if cluster.store.get(resource.key, (namespace, name)) is not None:
         raise errors.already_exists(resource, name)
-    empty = defaults.empty(resource.group, resource.version, resource.kind, custom=resource.custom)
+    empty = _empty(served)
     item["metadata"].pop("managedFields", None)
     entries = ownership.update(
         empty,
@@ -100,7 +100,9 @@ def _store_new(
     metadata["creationTimestamp"] = cluster.now()
     if resource.generation:
         metadata["generation"] = 1
-    strategy.on_create(resource, item, cluster.addresses)
+    empty = _empty(served)
+    first_status = {"status": empty["status"]} if "status" in empty else {}
+    strategy.on_create(resource, item, first_status, cluster.addresses)
     _validate(served, item, None)
     if managed := ownership.encode(entries):
         metadata["managedFields"] = managed
@@ -298,9 +300,7 @@ def _entries_for_apply(
     before = _without_managed(live.item)
     entries: Entries = ownership.decode(live.item["metadata"].get("managedFields")) or {}
     if not entries:
-        empty = defaults.empty(
-            resource.group, resource.version, resource.kind, custom=resource.custom
-        )
+        empty = _empty(served)
         entries = ownership.update(
             empty,
             before,
@@ -414,6 +414,13 @@ def require(cluster: SimCluster, served: Served, namespace: str, name: str) -> S
     if live is None:
         raise errors.not_found(served.resource, name)
     return live
+
+
+def _empty(served: Served) -> Object:
+    """The kind's empty object: a create is compared with it to see which fields it set."""
+    resource = served.resource
+    empty = {} if resource.custom else decode.empty(served.typ)
+    return {"apiVersion": resource.api_version, "kind": resource.kind, **empty}
 
 
 def _envelope(resource: Resource, body: Any) -> Object:

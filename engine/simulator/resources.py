@@ -73,7 +73,7 @@ apps/v1 ReplicaSet replicasets n rs srga
 apps/v1 StatefulSet statefulsets n sts srga
 batch/v1 CronJob cronjobs n cj sga
 batch/v1 Job jobs n - sga
-autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers n hpa sa
+autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers n hpa sga
 policy/v1 PodDisruptionBudget poddisruptionbudgets n pdb sg
 networking.k8s.io/v1 Ingress ingresses n ing sg
 networking.k8s.io/v1 IngressClass ingressclasses c - g

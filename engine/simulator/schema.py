@@ -5,6 +5,7 @@ Built-in kinds come from `schema.json`; custom resources from their definition's
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -34,6 +35,10 @@ class Type:
     defaults: dict[str, Any] = field(default_factory=dict)
     # Strategic merge: field -> (strategies, merge key).
     patch: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # How a built-in kind writes empty fields: as a zero, as null, or not at all.
+    zeros: frozenset[str] = frozenset()
+    nulls: frozenset[str] = frozenset()
+    omitted: frozenset[str] = frozenset()
     # The definition's name, for OpenAPI.
     name: str = ""
 
@@ -82,7 +87,11 @@ class Types:
             entry = self.table[name]
             made = self._made[name] = Type("map", name=name)
             # Entered before its fields are made: JSONSchemaProps refers to itself.
-            made.fields = {k: self.parse(v) for k, v in entry["fields"].items()}
+            written: dict[str, str] = entry["fields"]
+            made.fields = {k: self.parse(v.rstrip("!~?")) for k, v in written.items()}
+            made.zeros = frozenset(k for k, v in written.items() if v[-1] == "!")
+            made.nulls = frozenset(k for k, v in written.items() if v[-1] == "~")
+            made.omitted = frozenset(k for k, v in written.items() if v[-1] == "?")
             made.defaults = entry.get("defaults", {})
             made.patch = {k: (s, m) for k, (s, m) in entry.get("patch", {}).items()}
         return made
@@ -103,7 +112,7 @@ class Types:
             return self.named(text[1:])
         if text[0] == "!" and text[1] == "@":
             whole = self.named(text[2:])
-            return Type("map", atomic=True, fields=whole.fields, name=whole.name)
+            return dataclasses.replace(whole, atomic=True)
         if text[-1] == "}":
             inner = self.parse(text[text.index("{") + 1 : -1])
             return Type("map", atomic=text[0] == "!", element=inner)

@@ -33,6 +33,7 @@ from engine.simulator.operations import Call, Outcome
 from engine.simulator.store import Store
 
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_SWAGGER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -220,6 +221,8 @@ class Simulator:
                 document = discovery.group(cluster, group)
             case ["apis", group, version]:
                 document = discovery.resources(cluster, group, version)
+            case ["openapi", "v2"] if _SWAGGER in _first(request):
+                return _answer(openapi.SWAGGER_PROTOBUF, content_type=_SWAGGER)
             case ["openapi", "v2"]:
                 document = openapi.swagger(cluster)
             case ["openapi", "v3"]:

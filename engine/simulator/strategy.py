@@ -32,6 +32,10 @@ _LABEL_TEXT = (
 )
 
 
+# How many templates a DaemonSet has had: a field once, kept as an annotation.
+_TEMPLATES = "deprecated.daemonset.template.generation"
+
+
 class Addresses:
     """Hands out cluster IPs and node ports, one after the other."""
 
@@ -61,22 +65,31 @@ def on_decode(resource: Resource, item: Object) -> None:
             item["data"] = data
 
 
-def on_create(resource: Resource, item: Object, addresses: Addresses) -> None:
-    """What the server sets in a new object, after its fields have been booked."""
+def on_create(resource: Resource, item: Object, first_status: Object, addresses: Addresses) -> None:
+    """What the server sets in a new object, after its fields have been booked.
+
+    `first_status` is the status, under its name, as the kind writes it before anybody did.
+    """
     metadata = item["metadata"]
     if "status" in resource.subresources and not _KEEPS_STATUS.get(resource.kind):
         item.pop("status", None)
+        item.update(first_status)
     match (resource.group, resource.kind):
         case ("", "Service"):
             allocate(item, None, addresses)
         case ("", "Namespace"):
             item.setdefault("spec", {})["finalizers"] = ["kubernetes"]
             item["status"] = {"phase": "Active"}
+        case ("apiextensions.k8s.io", "CustomResourceDefinition"):
+            versions = item["spec"].get("versions") or []
+            item["status"]["storedVersions"] = [v["name"] for v in versions if v.get("storage")]
         case ("", "PersistentVolumeClaim"):
             metadata["finalizers"] = [
                 *(metadata.get("finalizers") or []),
                 "kubernetes.io/pvc-protection",
             ]
+        case ("apps", "DaemonSet"):
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), _TEMPLATES: "1"}
         case ("batch", "Job"):
             _own_pods(item)
 
@@ -108,6 +121,12 @@ def on_update(resource: Resource, live: Object, item: Object, addresses: Address
             allocate(item, live, addresses)
         case ("", "Namespace"):
             item["spec"] = live.get("spec") or {}
+        case ("apps", "DaemonSet"):
+            count = (live["metadata"].get("annotations") or {}).get(_TEMPLATES, "1")
+            if not equal(live["spec"].get("template"), item["spec"].get("template")):
+                count = str(int(count) + 1) if count.isdigit() else "1"
+            metadata = item["metadata"]
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), _TEMPLATES: count}
         case ("batch", "Job"):
             spec, before = item["spec"], live["spec"]
             if "selector" in before:

@@ -104,3 +104,6 @@ LIMIT 100
 
 -- name: told
 UPDATE view_parked SET told = true WHERE event_id = ANY($1::uuid[])
+
+-- name: renew_untold
+UPDATE view_parked SET event_id = $2 WHERE event_id = $1 AND NOT told

@@ -94,6 +94,7 @@ async def test_views_are_the_naive_fold_of_the_log(
         last = await world.append(*(of_example(event, example) for event in batch))
     await world.views.reached(last)
     async with world.views.snapshot() as reader:
+        assert reader.position >= last
         events = await everything(world.log, reader.position)
         parked = await world.views.parked()
         for view in (TALLIES, STREAMS):

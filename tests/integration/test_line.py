@@ -70,7 +70,7 @@ class Line:
     async def call(self, method: str, path: str, body: object = None) -> Any:
         async with self.session.request(method, path, json=body) as answer:
             found = await answer.json(content_type=None)
-            assert answer.status < 300, found
+            assert answer.status < 300, str(found)
             return found
 
     async def declare(self, **sync: object) -> None:
@@ -118,6 +118,12 @@ class Line:
             while len(found := await self.events(type=kind)) < number:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
         return found
+
+    async def written(self, cluster: str) -> list[dict[str, Any]]:
+        """Every write that a cluster recorded."""
+        url = f"{self.simulator.url}/c/{cluster}/_sim/writes"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            return list(await answer.json(content_type=None))
 
     async def kubectl(self, context: str, *words: str) -> str:
         command = [str(kubectl_path()), f"--kubeconfig={self.kubeconfig}", f"--context={context}"]
