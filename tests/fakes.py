@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import uuid
@@ -43,7 +44,8 @@ class ManualClock:
         return 0.5
 
     def event_id(self) -> EventId:
-        return EventId(str(uuid.UUID(int=next(self._count) + (7 << 76) + (2 << 62))))
+        made = self._micros // 1000 << 80
+        return EventId(str(uuid.UUID(int=made + (7 << 76) + (2 << 62) + next(self._count))))
 
     async def advance(self, seconds: float) -> None:
         """Move time, wake who is due, and let everybody run until they wait again."""
@@ -61,8 +63,15 @@ class ManualClock:
 class MemoryTree:
     """The files of a commit, in memory; implements `engine.ports.Tree`."""
 
-    def __init__(self, files: dict[str, str | bytes], links: dict[str, str] | None = None) -> None:
-        self.commit = "c" * 40
+    def __init__(
+        self,
+        files: dict[str, str | bytes],
+        links: dict[str, str] | None = None,
+        commit: str | None = None,
+    ) -> None:
+        # As in Git, other files are another commit.
+        listed = repr((sorted(files.items()), sorted((links or {}).items())))
+        self.commit = commit or hashlib.sha1(listed.encode()).hexdigest()
         self._bodies: dict[str, bytes] = {}
         self._entries: dict[str, TreeEntry] = {"": TreeEntry("tree", "")}
         for path, text in files.items():

@@ -1,196 +1,361 @@
-"""Which files a render needs: exactly these are materialised, and their ids are its cache key.
-
-For Kustomize, the closure that its kustomization files name, bases beside or above the path
-included. What would leave the repository, or run something, is refused by name. The fields are
-those of the Kustomization type (kustomize.config.k8s.io/v1beta1).
-"""
+"""The files that a kustomization needs: what its files name, and what those name in turn."""
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from engine.objects.yaml import YamlRefused, parse_located
+from msgspec import Struct
+
+from engine.objects.yaml import Located, Path, YamlRefused, parse_located
 from engine.ports import RenderRefused, Tree, TreeEntry
+from engine.render.files import (
+    KUSTOMIZATION_FILES,
+    NeededFile,
+    Plan,
+    RenderLimits,
+    check_size,
+    find,
+    resolve,
+)
 
-KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-MANIFESTS = (".yaml", ".yml", ".json")
-MAX_FILES = 10_000
-MAX_BYTES = 100 * 1024 * 1024
-_REMOTE = re.compile(r"://|^git@|^[^/]+\.[a-z]+[/:].*(\.git|//|\?ref=)|^github\.com[/:]|\?ref=")
-_PLUGIN = b"config.kubernetes.io/function"
-_ANY = ("resources", "bases", "components", "generators", "transformers", "validators")
-_FILES = ("patchesStrategicMerge", "configurations", "crds")
-_PLUGIN_FIELDS = frozenset({"generators", "transformers", "validators"})
 _HELM = ("helmCharts", "helmChartInflationGenerator", "helmGlobals")
-
-Files = dict[str, TreeEntry]
-"""Files by their path in the repository."""
-
-
-def normal(path: str, base: str = "", file: str = "") -> str:
-    """Return a path from the repository's root; raises `RenderRefused` where it leaves it."""
-    if path.startswith("/"):
-        raise RenderRefused("absolute-path", f"{path} is an absolute path", file=file)
-    joined = posixpath.normpath(posixpath.join(base, path))
-    if joined == ".." or joined.startswith("../"):
-        raise RenderRefused("outside-repository", f"{path} leaves the repository", file=file)
-    return "" if joined == "." else joined
+_PLUGIN_FIELDS = ("generators", "transformers", "validators")
+_FUNCTION = ("config.kubernetes.io/function", "config.k8s.io/function")
+_REMOTE = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]+::|git@|gh:|\?(?:[^/]*&)?(?:ref|version|submodules|timeout)="
+    r"|\.git(?:/|\Z|\?)|(?:github\.com|gitlab\.com|bitbucket\.org|dev\.azure\.com)[/:]",
+    re.IGNORECASE,
+)
 
 
-async def kustomization_in(tree: Tree, path: str) -> str | None:
-    """Return the name of a folder's kustomization file; None where it has none."""
-    entries = await tree.entries(path)
-    found = [name for name in KUSTOMIZATIONS if name in entries]
-    if len(found) > 1:
-        names = " and ".join(found)
-        raise RenderRefused("kustomization", f"{path or '.'} has {names}: keep one", file=path)
-    return found[0] if found else None
+class Reference(Struct, frozen=True):
+    """Something that a file names. `kind`: file (or inline), place (file or folder), or plugin.
+
+    A plugin is a file, a folder or inline, whose documents name further files.
+    """
+
+    kind: str
+    target: str
+    line: int
 
 
-async def plain_files(tree: Tree, path: str) -> Files:
-    """Return every manifest below a folder, hidden files and folders left out."""
-    files: Files = {}
-    folders = [path]
-    while folders:
-        folder = folders.pop()
-        for name, entry in sorted((await tree.entries(folder)).items()):
-            place = posixpath.join(folder, name)
-            if name.startswith("."):
-                continue
-            if entry.kind == "tree":
-                folders.append(place)
-            elif name.endswith(MANIFESTS) and name not in KUSTOMIZATIONS:
-                add(files, place, entry)
-    return files
+class Named(Struct, frozen=True):
+    """What one file names, or why it is refused: (code, message, document, line)."""
+
+    references: tuple[Reference, ...] = ()
+    refused: tuple[str, str, int, int] | None = None
 
 
-def add(files: Files, path: str, entry: TreeEntry) -> None:
-    """Add a file; raises `RenderRefused` for what is no plain file, and over the limits."""
-    if entry.kind not in ("file", "executable"):
-        raise RenderRefused(entry.kind, f"{path} is a {entry.kind}, not a file", file=path)
-    files[path] = entry
-    if len(files) > MAX_FILES:
-        raise RenderRefused("too-many-files", f"more than {MAX_FILES} files are needed")
-    if sum(item.size for item in files.values()) > MAX_BYTES:
-        raise RenderRefused("too-large", f"the files needed are over {MAX_BYTES} bytes")
+class NamedCache:
+    """What files name, by Git's id of their content: most commits alter few of them."""
+
+    def __init__(self, size: int = 4096) -> None:
+        self._known: OrderedDict[tuple[str, str], Named] = OrderedDict()
+        self._size = size
+
+    async def of(self, tree: Tree, kind: str, entry: TreeEntry) -> Named:
+        """Read and look into a file: a `kustomization`, or a `plugin` configuration."""
+        key = (kind, entry.id)
+        found = self._known.get(key)
+        if found is None:
+            data = (await tree.read([entry.id]))[entry.id]
+            found = _named(kind, data)
+            self._known[key] = found
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        return found
 
 
-class KustomizeClosure:
-    """Collects what a kustomization needs. Use it once: `await KustomizeClosure(tree).of(path)`."""
+async def kustomization_of(tree: Tree, folder: str) -> str | None:
+    """Return the name of a folder's kustomization file, None where it has none.
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._files: Files = {}
+    Raises `RenderRefused("kustomization-ambiguous")` for more than one.
+    """
+    entries = await tree.entries(folder)
+    names = [name for name in KUSTOMIZATION_FILES if name in entries]
+    if len(names) > 1:
+        raise RenderRefused(
+            "kustomization-ambiguous",
+            f"folder {folder or '.'!r} has more than one kustomization file: {', '.join(names)}",
+            file=_join(folder, names[1]),
+        )
+    return names[0] if names else None
+
+
+async def plan(tree: Tree, path: str, limits: RenderLimits, cache: NamedCache) -> Plan:
+    """List the files of a kustomize render. Raises `RenderRefused`."""
+    walk = _Walk(tree, limits, cache)
+    await walk.folders(path)
+    return Plan("kustomize", path, tuple(sorted(walk.files.values())))
+
+
+class _Walk:
+    def __init__(self, tree: Tree, limits: RenderLimits, cache: NamedCache) -> None:
+        self._tree, self._limits, self._cache = tree, limits, cache
+        self.files: dict[str, NeededFile] = {}
+        self._bytes = 0
         self._seen: set[str] = set()
+        self._waiting: list[tuple[str, str, int]] = []
+        self._plugins: set[tuple[str, str]] = set()
 
-    async def of(self, path: str) -> Files:
-        """Return the files that the kustomization in a folder needs. Raises `RenderRefused`."""
-        folders = [path]
-        while folders:
-            folder = folders.pop()
-            if folder in self._seen:
-                continue
-            self._seen.add(folder)
-            folders += await self._folder(folder)
-        return self._files
+    async def folders(self, path: str) -> None:
+        self._waiting.append((path, "", 0))
+        while self._waiting:
+            folder, file, line = self._waiting.pop()
+            if folder not in self._seen:
+                self._seen.add(folder)
+                if len(self._seen) > self._limits.folders:
+                    raise RenderRefused("too-large", f"more than {self._limits.folders} bases")
+                await self._folder(folder, file, line)
 
-    async def _folder(self, folder: str) -> list[str]:
-        name = await kustomization_in(self._tree, folder)
+    async def _folder(self, folder: str, file: str, line: int) -> None:
+        name = await kustomization_of(self._tree, folder)
         if name is None:
-            message = f"{folder or '.'} has no kustomization file"
-            raise RenderRefused("kustomization", message, file=folder)
-        file = posixpath.join(folder, name)
-        entry = await self._need(file, file)
-        spec, lines = await self._read(file, entry)
-        for field in _HELM:
-            if field in spec:
-                message = f"{field} is not rendered within Kustomize"
-                raise RenderRefused("helm-in-kustomize", message, file=file, line=lines(field))
-        folders: list[str] = []
-        for field, place in _places(spec):
-            line = lines(field)
-            if "\n" in place:
-                self._check_inline(field, place, file, line)
-                continue
-            if _REMOTE.search(place):
-                message = f"{field}: {place} is remote; only this repository is rendered"
-                raise RenderRefused("remote-base", message, file=file, line=line)
-            target = normal(place, folder, file)
-            found = await self._tree.entry(target)
-            if found is None:
-                message = f"{field}: there is no {target or '.'} in the commit"
-                raise RenderRefused("file-missing", message, file=file, line=line)
-            if found.kind == "tree" and field in _ANY:
-                folders.append(target)
-            else:
-                add(self._files, target, found)
-                if field in _PLUGIN_FIELDS:
-                    body = (await self._tree.read([found.id]))[found.id]
-                    self._check_inline(field, body.decode(errors="replace"), target, 0)
-        return folders
+            raise RenderRefused(
+                "kustomization-missing",
+                f"folder {folder or '.'!r} has no kustomization file",
+                file=file,
+                line=line,
+            )
+        place = _join(folder, name)
+        entry = await self._need(place, "", 0)
+        await self._follow(folder, place, await self._cache.of(self._tree, "kustomization", entry))
 
-    async def _need(self, path: str, file: str) -> TreeEntry:
-        entry = await self._tree.entry(path)
-        if entry is None:
-            raise RenderRefused("file-missing", f"there is no {path} in the commit", file=file)
-        add(self._files, path, entry)
+    async def _follow(self, root: str, place: str, named: Named) -> None:
+        """Need what a file names. `root` is the folder that its references are relative to."""
+        if named.refused is not None:
+            code, message, document, line = named.refused
+            where = f"{place} line {line}" if line else place
+            raise RenderRefused(
+                code, f"{where}: {message}", file=place, document=document, line=line
+            )
+        for reference in named.references:
+            target, line = reference.target, reference.line
+            path = self._local(root, target, place, line)
+            entry = await find(self._tree, path)
+            if entry is None:
+                raise RenderRefused(
+                    "file-missing",
+                    f"{place} line {line}: there is no {path or '.'!r} in the commit",
+                    file=place,
+                    line=line,
+                )
+            if entry.kind == "tree":
+                if reference.kind == "file":
+                    raise RenderRefused(
+                        "file-missing",
+                        f"{place} line {line}: {path or '.'!r} is a folder, not a file",
+                        file=place,
+                        line=line,
+                    )
+                self._waiting.append((path, place, line))
+                continue
+            self._inside(root, path, place, line)
+            await self._need(path, place, line)
+            if reference.kind == "plugin" and (root, path) not in self._plugins:
+                self._plugins.add((root, path))
+                named_there = await self._cache.of(self._tree, "plugin", entry)
+                await self._follow(root, path, named_there)
+
+    def _local(self, root: str, target: str, place: str, line: int) -> str:
+        if _REMOTE.search(target):
+            raise RenderRefused(
+                "remote-refused",
+                f"{place} line {line}: bases and files from elsewhere are not fetched, since no "
+                "commit pins them; copy them into the repository",
+                file=place,
+                line=line,
+            )
+        path = resolve(root, target) if target and not target.startswith(("/", "~")) else None
+        if path is None or "\x00" in target or "\\" in target:
+            raise RenderRefused(
+                "path-refused",
+                f"{place} line {line}: a path must be relative and stay in the repository",
+                file=place,
+                line=line,
+            )
+        return path
+
+    def _inside(self, root: str, path: str, place: str, line: int) -> None:
+        if root and not path.startswith(f"{root}/"):
+            raise RenderRefused(
+                "path-refused",
+                f"{place} line {line}: {path!r} is not in or below {root!r}; kustomize takes files "
+                "from elsewhere only through a base with a kustomization file of its own",
+                file=place,
+                line=line,
+            )
+
+    async def _need(self, path: str, file: str, line: int) -> TreeEntry:
+        entry = await find(self._tree, path)
+        if entry is None or entry.kind == "tree":
+            raise RenderRefused(
+                "file-missing", f"there is no file {path!r} in the commit", file=file, line=line
+            )
+        if path not in self.files:
+            self.files[path] = NeededFile(path, entry.id, entry.size)
+            self._bytes += entry.size
+            check_size(len(self.files), self._bytes, self._limits)
         return entry
 
-    async def _read(self, file: str, entry: TreeEntry) -> tuple[Mapping[str, Any], Any]:
-        body = (await self._tree.read([entry.id]))[entry.id]
-        try:
-            documents = parse_located(body)
-        except YamlRefused as refused:
-            raise RenderRefused(
-                refused.code,
-                refused.message,
-                file=file,
-                document=refused.document,
-                line=refused.line,
-            ) from None
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+class _Refused(Exception):
+    def __init__(self, code: str, message: str, document: int, line: int) -> None:
+        super().__init__(message)
+        self.refused = (code, message, document, line)
+
+
+def _named(kind: str, data: bytes) -> Named:
+    try:
+        documents = parse_located(data)
+        if kind == "plugin":
+            return Named(tuple(_of_plugins(documents)))
         if len(documents) != 1:
-            message = f"a kustomization file has one document, this has {len(documents)}"
-            raise RenderRefused("kustomization", message, file=file)
-        document = documents[0]
-        return document.value, lambda field: document.positions.get((field,), document.line)
-
-    def _check_inline(self, field: str, text: str, file: str, line: int) -> None:
-        if field in _PLUGIN_FIELDS and _PLUGIN.decode() in text:
-            message = f"{field}: plugins that run something are refused"
-            raise RenderRefused("plugin", message, file=file, line=line)
+            message = f"a kustomization file has one document, not {len(documents)}"
+            return Named(refused=("kustomization-invalid", message, 0, 0))
+        return Named(tuple(_of_kustomization(documents[0])))
+    except YamlRefused as error:
+        return Named(refused=(error.code, error.message, error.document, error.line))
+    except _Refused as error:
+        return Named(refused=error.refused)
 
 
-def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (field, path or inline text) for everything that a kustomization refers to."""
-    for field in (*_ANY, *_FILES):
-        for item in _list(spec, field):
-            if isinstance(item, str):
-                yield field, item
+def _of_kustomization(document: Located) -> Iterator[Reference]:
+    value = document.value
+    for field in _HELM:
+        if value.get(field):
+            raise _refused(
+                document,
+                (field,),
+                "helm-refused",
+                f"{field} runs helm and fetches charts, which is not done here; render the chart "
+                "and commit what it gives",
+            )
+    for field in ("resources", "bases", "components"):
+        yield from _texts(document, (field,), "place")
+    for field in ("crds", "configurations"):
+        yield from _texts(document, (field,), "file")
+    yield from _texts(document, ("patchesStrategicMerge",), "file")
+    for field in _PLUGIN_FIELDS:
+        for path, item in _items(document, (field,)):
+            if isinstance(item, str) and _is_inline(item):
+                yield from _inline_plugins(document, path, item)
+            else:
+                yield from _text(document, path, item, "plugin")
     for field in ("patches", "patchesJson6902", "replacements"):
-        for item in _list(spec, field):
-            if isinstance(item, dict) and isinstance(item.get("path"), str):
-                yield field, item["path"]
-    openapi = spec.get("openapi")
-    if isinstance(openapi, dict) and isinstance(openapi.get("path"), str):
-        yield "openapi", openapi["path"]
+        for path, item in _items(document, (field,)):
+            yield from _field(document, path, item, "path")
     for field in ("configMapGenerator", "secretGenerator"):
-        for item in _list(spec, field):
-            if isinstance(item, dict):
-                yield from ((field, place) for place in _generated(item))
+        for path, item in _items(document, (field,)):
+            yield from _generator(document, path, item)
+    yield from _field(document, ("openapi",), value.get("openapi"), "path")
 
 
-def _generated(item: Mapping[str, Any]) -> Iterator[str]:
-    for place in _list(item, "files"):
-        if isinstance(place, str):
-            yield place.partition("=")[2] or place
-    for place in (*_list(item, "envs"), item.get("env")):
-        if isinstance(place, str):
-            yield place
+def _of_plugins(documents: Collection[Located]) -> Iterator[Reference]:
+    """What the configurations of generators, transformers and validators name."""
+    for document in documents:
+        _check_plugin(document, (), document.value)
+        yield from _plugin_files(document, document.value)
 
 
-def _list(spec: Mapping[str, Any], field: str) -> list[Any]:
-    value = spec.get(field)
-    return value if isinstance(value, list) else []
+def _check_plugin(document: Located, path: Path, value: dict[str, Any]) -> None:
+    metadata = value.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    runs = isinstance(annotations, dict) and any(name in annotations for name in _FUNCTION)
+    if runs or value.get("apiVersion") != "builtin":
+        raise _refused(
+            document,
+            path,
+            "plugin-refused",
+            "only kustomize's own plugins (apiVersion: builtin) are run, no programs or containers",
+        )
+    if value.get("kind") in ("HelmChartInflationGenerator", "HelmChartInflation"):
+        raise _refused(document, path, "helm-refused", "helm is not run, nor charts fetched")
+
+
+def _plugin_files(document: Located, value: dict[str, Any]) -> Iterator[Reference]:
+    whole = ()
+    yield from _field(document, whole, value, "path")
+    for name in ("paths",):
+        for path, item in _items(document, (name,)):
+            yield from _text(document, path, item, "file")
+    for path, item in _items(document, ("replacements",)):
+        yield from _field(document, path, item, "path")
+    yield from _generator(document, whole, value)
+
+
+def _inline_plugins(document: Located, path: Path, text: str) -> Iterator[Reference]:
+    line = document.line_of(path)
+    try:
+        inner = [
+            Reference(r.kind, r.target, line) for r in _of_plugins(parse_located(text.encode()))
+        ]
+    except YamlRefused as error:
+        raise _Refused(error.code, error.message, document.index, line) from None
+    except _Refused as error:
+        code, message, _, _ = error.refused
+        raise _Refused(code, message, document.index, line) from None
+    yield from inner
+
+
+def _generator(document: Located, path: Path, item: Any) -> Iterator[Reference]:
+    if not isinstance(item, dict):
+        return
+    yield from _field(document, path, item, "env")
+    for field in ("files", "envs"):
+        for place, text in _items(document, (*path, field), item.get(field)):
+            if isinstance(text, str) and field == "files":
+                # `key=path`, where the key is not the file's name
+                text = text.partition("=")[2] or text
+            yield from _text(document, place, text, "file")
+
+
+def _texts(document: Located, path: Path, kind: str) -> Iterator[Reference]:
+    for place, item in _items(document, path):
+        yield from _text(document, place, item, kind)
+
+
+def _field(document: Located, path: Path, item: Any, name: str) -> Iterator[Reference]:
+    if isinstance(item, dict) and item.get(name) not in (None, ""):
+        yield from _text(document, (*path, name), item[name], "file")
+
+
+def _text(document: Located, path: Path, item: Any, kind: str) -> Iterator[Reference]:
+    if item is None:
+        return
+    if not isinstance(item, str):
+        raise _refused(
+            document, path, "kustomization-invalid", "a list of paths holds what is no text"
+        )
+    if kind != "place" and _is_inline(item):
+        return
+    yield Reference(kind, item, document.line_of(path))
+
+
+_NOT_GIVEN = object()
+
+
+def _items(document: Located, path: Path, value: Any = _NOT_GIVEN) -> Iterator[tuple[Path, Any]]:
+    if value is _NOT_GIVEN:
+        value = document.value.get(str(path[0]))
+    if value is None:
+        return
+    if not isinstance(value, list):
+        raise _refused(document, path, "kustomization-invalid", f"{path[-1]} must be a list")
+    for index, item in enumerate(value):
+        yield (*path, index), item
+
+
+def _is_inline(text: str) -> bool:
+    return "\n" in text or ": " in text or text.lstrip().startswith("{")
+
+
+def _refused(document: Located, path: Path, code: str, message: str) -> _Refused:
+    return _Refused(code, message, document.index, document.line_of(path))

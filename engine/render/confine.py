@@ -1,168 +1,167 @@
-"""Runs a renderer where it can do no harm: no network, no environment, little time and memory.
+"""Runs a program that must not be trusted with more than a few files.
 
-On Linux, in user, mount, process and network namespaces of its own (unshare and prlimit of
-util-linux), as a process group that is killed whole.
+It sees one folder as its whole file system, and no network, no other process and no environment
+of ours: user, mount, network, process, IPC and host name namespaces of its own, made by util-linux'
+`unshare`. The kernel holds its memory, processor time and open files to limits and lets it write
+no file. It is killed with all that it started when it takes too long, says too much, or is no
+longer wanted.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import anyio.abc
 from msgspec import Struct
 
-from engine.ports import RenderRefused
-
-logger = logging.getLogger(__name__)
-_NAMESPACES = (
-    "--user",
-    "--map-root-user",
-    "--mount",
-    "--net",
-    "--ipc",
-    "--pid",
-    "--fork",
-    "--kill-child",
-)
-_WATCH_INTERVAL = 0.05
-_ERROR_BYTES = 64 * 1024
+_TOOLS = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_STDERR = 64 * 1024
+_NAMESPACES = ("--user", "--mount", "--net", "--pid", "--ipc", "--uts")
+_NOBODY = "65534"
 
 
-class Limits(Struct, frozen=True):
-    """What one render may cost: seconds, and bytes."""
+class ConfinementRefused(Exception):
+    """This machine lets nobody be confined, so nothing is run."""
 
-    seconds: float = 30.0
-    memory: int = 1024 * 1024 * 1024
-    output: int = 50 * 1024 * 1024
-    file_size: int = 64 * 1024 * 1024
+    code = "confinement-refused"
 
 
-class Unconfined(Exception):
-    """The kernel refuses namespaces here."""
+class Overrun(Exception):
+    """A program took more than it was given. `code` is `timeout`, `too-large` or `killed`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class Bounds(Struct, frozen=True):
+    """Seconds, bytes of output, bytes of memory, open files."""
+
+    seconds: float
+    output: int
+    memory: int
+    files: int = 256
+
+
+class Ran(Struct, frozen=True):
+    """How a program ended."""
+
+    status: int
+    output: bytes
+    errors: str
 
 
 class Confinement:
-    """How programs are run. Raises `Unconfined` where namespaces are refused and not waived."""
+    """Makes command lines that run confined. `unconfined_reason` is "" where that is possible."""
 
-    def __init__(self, limits: Limits, *, allow_unconfined: bool) -> None:
-        self._limits = limits
-        self._prefix = self._namespaces(allow_unconfined)
+    def __init__(self, *, allow_unconfined: bool = False) -> None:
+        """Try it once. Raises `ConfinementRefused` where it fails, unless that is allowed."""
+        self._unshare = shutil.which("unshare", path=_TOOLS)
+        self._prlimit = shutil.which("prlimit", path=_TOOLS)
+        self.unconfined_reason = self._try()
+        if self.unconfined_reason and not allow_unconfined:
+            raise ConfinementRefused(
+                f"manifests cannot be rendered in a confined place: {self.unconfined_reason}; "
+                "let this process make user namespaces (or install util-linux), or give "
+                "--allow-unconfined where you trust whoever can push"
+            )
 
-    async def run(self, command: Sequence[str], folder: Path) -> bytes:
-        """Run a program in a folder and return what it printed.
+    def command(self, jail: Path, program: Sequence[str], bounds: Bounds) -> list[str]:
+        """Return the command line that runs `program` with `jail` as its root folder.
 
-        Raises `RenderRefused`: `render-failed` with its message, `timeout`, `out-of-memory` or
-        `too-large`.
+        Unconfined, the program is looked for in `jail` too, and sees the whole machine.
         """
-        environment = {"HOME": str(folder), "PATH": "", "LANG": "C.UTF-8"}
-        process = await anyio.open_process(
-            [*self._prefix, *command],
-            stdin=subprocess.DEVNULL,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        output, errors = bytearray(), bytearray()
-        refused: list[RenderRefused] = []
-        try:
-            with anyio.move_on_after(self._limits.seconds) as scope:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._watch, process, group.cancel_scope, refused)
-                    group.start_soon(self._read, process.stderr, errors, _ERROR_BYTES)
-                    await self._read(process.stdout, output, self._limits.output + 1)
-                    if len(output) <= self._limits.output:
-                        await process.wait()
-                    group.cancel_scope.cancel()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with anyio.CancelScope(shield=True):
-                await process.aclose()
-        if refused:
-            raise refused[0]
-        if scope.cancelled_caught:
-            message = f"rendering took longer than {self._limits.seconds:g} s"
-            raise RenderRefused("timeout", message)
-        if len(output) > self._limits.output:
-            message = f"the render is over {self._limits.output} bytes"
-            raise RenderRefused("too-large", message)
-        if process.returncode != 0:
-            raise RenderRefused("render-failed", _message(bytes(errors), folder))
-        return bytes(output)
-
-    async def _read(
-        self, stream: anyio.abc.ByteReceiveStream | None, into: bytearray, limit: int
-    ) -> None:
-        assert stream is not None
-        async for chunk in stream:
-            into += chunk[: limit - len(into)]
-            if len(into) >= limit:
-                return
-
-    async def _watch(
-        self,
-        process: anyio.abc.Process,
-        scope: anyio.CancelScope,
-        refused: list[RenderRefused],
-    ) -> None:
-        page = os.sysconf("SC_PAGE_SIZE")
-        while True:
-            if _resident_pages(process.pid) * page > self._limits.memory:
-                message = f"rendering needs more than {self._limits.memory} bytes of memory"
-                refused.append(RenderRefused("out-of-memory", message))
-                scope.cancel()
-                return
-            await anyio.sleep(_WATCH_INTERVAL)
-
-    def _namespaces(self, allow_unconfined: bool) -> list[str]:
-        unshare, prlimit = shutil.which("unshare"), shutil.which("prlimit")
-        if unshare and prlimit:
-            prefix = [
-                unshare,
-                *_NAMESPACES,
-                "--",
-                prlimit,
-                f"--cpu={int(self._limits.seconds) + 1}",
-                f"--fsize={self._limits.file_size}",
-                "--nofile=512",
+        limits: list[str] = []
+        if self._prlimit is not None:
+            limits = [
+                self._prlimit,
+                f"--data={bounds.memory}",
+                f"--cpu={max(1, int(bounds.seconds))}",
+                f"--nofile={bounds.files}",
+                "--fsize=0",
                 "--core=0",
-                "--",
             ]
-            probe = subprocess.run(  # noqa: S603 - a fixed command
-                [*prefix, unshare, "--version"], capture_output=True, check=False
+        if self.unconfined_reason or self._unshare is None:
+            return [*limits, str(jail / program[0].lstrip("/")), *program[1:]]
+        user = (f"--map-user={_NOBODY}", f"--map-group={_NOBODY}")
+        end = ("--fork", "--kill-child", f"--root={jail}", "--wd=/")
+        return [*limits, self._unshare, *_NAMESPACES, *user, *end, *program]
+
+    def _try(self) -> str:
+        if self._unshare is None or self._prlimit is None:
+            return "there is no unshare or no prlimit on this machine"
+        command = [self._unshare, *_NAMESPACES, f"--map-user={_NOBODY}", "--fork", "--root=/"]
+        try:
+            done = subprocess.run(  # noqa: S603 - a fixed command
+                [*command, self._prlimit, "--version"], capture_output=True, timeout=20, env={}
             )
-            if probe.returncode == 0:
-                return prefix
-        if not allow_unconfined:
-            raise Unconfined(
-                "renderers cannot be confined here: unshare (util-linux) is missing, or the kernel "
-                "refuses namespaces; allow user namespaces, or start with --allow-unconfined"
-            )
-        logger.warning("renderers run without namespaces, as --allow-unconfined says")
-        return []
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"unshare does not run: {error}"
+        if done.returncode != 0:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            return said[-1] if said else f"unshare ended with {done.returncode}"
+        return ""
 
 
-def _resident_pages(pid: int) -> int:
-    total, todo = 0, [pid]
-    while todo:
-        current = todo.pop()
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            total += int(Path(f"/proc/{current}/statm").read_text().split()[1])
-        with contextlib.suppress(OSError, ValueError):
-            children = Path(f"/proc/{current}/task/{current}/children").read_text()
-            todo += [int(child) for child in children.split()]
-    return total
+async def run(
+    command: Sequence[str], bounds: Bounds, *, folder: Path, environment: Mapping[str, str]
+) -> Ran:
+    """Run a command to its end. Raises `Overrun`; whatever happens, nothing of it stays alive."""
+    process = await anyio.open_process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=dict(environment),
+        start_new_session=True,
+    )
+    output, errors = bytearray(), bytearray()
+    too_much = False
+
+    async def read() -> None:
+        nonlocal too_much
+        assert process.stdout is not None
+        async for chunk in process.stdout:
+            output.extend(chunk)
+            if len(output) > bounds.output:
+                too_much = True
+                _kill(process)
+                return
+
+    async def listen() -> None:
+        assert process.stderr is not None
+        async for chunk in process.stderr:
+            errors.extend(chunk[: max(0, _STDERR - len(errors))])
+
+    try:
+        with anyio.move_on_after(bounds.seconds) as in_time:
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                group.start_soon(listen)
+                await process.wait()
+    finally:
+        _kill(process)
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+    if too_much:
+        raise Overrun("too-large", f"the output is larger than {bounds.output} bytes")
+    if in_time.cancelled_caught:
+        raise Overrun("timeout", f"it took longer than {bounds.seconds:g} s")
+    status = process.returncode or 0
+    if status in (-signal.SIGXCPU, 128 + signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGKILL):
+        raise Overrun("killed", "it was killed, having used more than it was given")
+    return Ran(status, bytes(output), errors.decode("utf-8", "replace"))
 
 
-def _message(errors: bytes, folder: Path) -> str:
-    text = errors.decode(errors="replace").replace(f"{folder}/", "").replace(str(folder), ".")
-    printable = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-    return printable.strip().removeprefix("error: ")[:4000] or "the renderer failed silently"
+def _kill(process: anyio.abc.Process) -> None:
+    # The process leads a group of its own; the group outlives it until everybody is gone.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

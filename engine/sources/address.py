@@ -14,7 +14,8 @@ from msgspec import Struct
 from engine.sources.failure import SourceError
 
 # git's short form for ssh, `user@host:path`; one letter before the colon would be a drive.
-_SCP = re.compile(r"(?:([A-Za-z0-9._-]+)@)?([A-Za-z0-9.-]{2,}|\[[0-9A-Fa-f:.]+\]):(?!/?/)(.+)\Z")
+_SCP = re.compile(r"(?:([A-Za-z0-9._-]+)@)?([A-Za-z0-9.-]{2,}|\[[0-9A-Fa-f:.]+\]):(?!/?/|:)(.+)\Z")
+_SCHEMES = ("file", "ftp", "git", "http", "https", "ssh")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
 _UNFIT = re.compile(r"[\x00-\x20\x7f]")
 
@@ -125,7 +126,7 @@ def _stay_below(place: Path, roots: Sequence[Path]) -> None:
 
 def _short_ssh(url: str) -> Address:
     match = _SCP.match(url)
-    if match is None or not _is_host(match[2].strip("[]")):
+    if match is None or match[2].lower() in _SCHEMES or not _is_host(match[2].strip("[]")):
         raise _refused("it is no URL: write https://…, ssh://…, user@host:path or file:///…")
     return Address("ssh", url, match[2].strip("[]"), _ssh_user(match[1] or ""))
 

@@ -134,8 +134,9 @@ class RemoteRef(Struct, frozen=True):
 def connected(remote: pygit2.Remote, callbacks: Callbacks, secret: Secret | None) -> Iterator[None]:
     """Connect; raises `SourceError` for whatever goes wrong inside too."""
     with explained(callbacks, secret):
-        with _KNOWN_HOSTS.of(secret.known_hosts if secret else b""):
-            remote.connect(callbacks=callbacks)
+        if secret is not None and secret.ssh_key:
+            _use_known_hosts(secret.known_hosts)
+        remote.connect(callbacks=callbacks)
         yield
 
 
@@ -183,46 +184,18 @@ def _code_of(text: str) -> str:
     return "remote-failed"
 
 
-class _KnownHosts:
-    """libgit2 reads `~/.ssh/known_hosts`, and has one home for the whole process.
+def _use_known_hosts(known_hosts: bytes) -> None:
+    """Let libgit2 find this file: it reads `~/.ssh/known_hosts`, and has one home a process.
 
-    So the home is a folder of ours with the file that is wanted now. Connections that want the
-    same one go on together, others wait for them to be connected.
+    ssh is spoken in worker processes only, each of which does one fetch at a time.
     """
-
-    def __init__(self) -> None:
-        self._free = threading.Condition()
-        self._home: tempfile.TemporaryDirectory[str] | None = None
-        self._wanted: bytes | None = None
-        self._users = 0
-
-    @contextmanager
-    def of(self, known_hosts: bytes) -> Iterator[None]:
-        if not known_hosts:
-            yield
-            return
-        with self._free:
-            while self._users and self._wanted != known_hosts:
-                self._free.wait()
-            if self._wanted != known_hosts:
-                self._put(known_hosts)
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._free:
-                self._users -= 1
-                self._free.notify_all()
-
-    def _put(self, known_hosts: bytes) -> None:
-        self._wanted = None
-        if self._home is None:
-            self._home = tempfile.TemporaryDirectory(prefix="trueup-ssh-")
-            pygit2.settings.homedir = self._home.name
-        folder = Path(self._home.name, ".ssh")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        (folder / "known_hosts").write_bytes(known_hosts)
-        self._wanted = known_hosts
+    global _home
+    if _home is None:
+        _home = tempfile.TemporaryDirectory(prefix="trueup-ssh-")
+        pygit2.settings.homedir = _home.name
+    folder = Path(_home.name, ".ssh")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "known_hosts").write_bytes(known_hosts)
 
 
-_KNOWN_HOSTS = _KnownHosts()
+_home: tempfile.TemporaryDirectory[str] | None = None

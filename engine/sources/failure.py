@@ -20,8 +20,12 @@ class SourceError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+        # Both, so that it comes whole out of a worker process.
+        super().__init__(code, message)
         self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def clean(text: str, secrets: Iterable[str] = (), longest: int = _LONGEST) -> str:

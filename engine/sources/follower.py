@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from engine.ports import Clock
 from engine.resources.model import GitRef
 from engine.sources.failure import SourceError
-from engine.sources.mirror import Mirror, Tip
+from engine.sources.fetch import Tip
+from engine.sources.mirror import Mirror
 from events.catalog import (
     CommitSeen,
     Fact,

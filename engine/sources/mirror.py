@@ -12,25 +12,28 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import anyio.to_process
 import anyio.to_thread
 import pygit2
+from anyio import BrokenWorkerProcess
 from msgspec import Struct
 
 from engine.resources.model import Credentials, GitRef
 from engine.sources import history
-from engine.sources.address import Address, address_of
-from engine.sources.connection import (
-    Callbacks,
-    Cancelled,
-    FetchLimits,
-    RemoteRef,
-    advertised,
-    connected,
-    explained,
-    prepare_libgit2,
-)
-from engine.sources.credentials import Secret, read_secret
+from engine.sources.address import address_of
+from engine.sources.connection import Cancelled, FetchLimits, explained, prepare_libgit2
+from engine.sources.credentials import read_secret
 from engine.sources.failure import SourceError
+from engine.sources.fetch import (
+    FetchJob,
+    MirrorDamaged,
+    Tip,
+    fetch,
+    fetch_in_worker,
+    local_name,
+    peeled,
+    tidy,
+)
 from engine.sources.tree import GitTree, ReadLimits
 
 logger = logging.getLogger(__name__)
@@ -54,25 +57,13 @@ class MirrorSettings(Struct, frozen=True):
     packs: int = _PACKS
 
 
-class Tip(Struct, frozen=True):
-    """The commit that a ref names. `rebuilt`: the mirror was damaged, and was cloned again."""
-
-    ref: str
-    commit: str
-    rebuilt: bool = False
-
-
-class _Damaged(Exception):
-    """The mirror's own files cannot be read."""
-
-
 class Mirrors:
     """All mirrors: one for each pair of URL and credentials, so that none lends its access."""
 
-    def __init__(self, settings: MirrorSettings, threads: int = 8) -> None:
+    def __init__(self, settings: MirrorSettings, fetches: int = 4) -> None:
         self._settings = settings
         self._mirrors: dict[str, Mirror] = {}
-        self._fetches = anyio.CapacityLimiter(threads)
+        self._fetches = anyio.CapacityLimiter(fetches)
         prepare_libgit2(settings.fetch)
 
     def open(self, url: str, credentials: Credentials | None = None) -> Mirror:
@@ -99,11 +90,13 @@ class Mirror:
         settings: MirrorSettings,
         fetches: anyio.CapacityLimiter,
     ) -> None:
-        self._folder, self._url, self._credentials = folder, url, credentials
+        self._base, self._url, self._credentials = folder, url, credentials
+        self._folder = self._generations()[-1] if self._generations() else folder / "1"
         self._settings, self._fetches = settings, fetches
         self._lock = anyio.Lock()
         self._readers = anyio.CapacityLimiter(_READERS)
         self._suspect = False
+        self._is_tidy = False
 
     @property
     def folder(self) -> Path:
@@ -116,15 +109,15 @@ class Mirror:
             if self._suspect:
                 return await self._rebuild(ref)
             try:
-                tip = await self._in_thread(lambda stop: self._fetch(ref, stop))
-            except _Damaged:
+                tip = await self._fetch(ref)
+            except MirrorDamaged:
                 return await self._rebuild(ref)
             await self._compact()
             return tip
 
     async def resolve(self, ref: GitRef) -> str | None:
         """Return the commit that a ref named at the last fetch, None where it named none."""
-        return await self._read(lambda repository: _peeled(repository, _local_name(ref)))
+        return await self._read(lambda repository: peeled(repository, local_name(ref)))
 
     async def new_commits(self, old: str | None, new: str, limit: int) -> history.NewCommits:
         """Return what is reachable from `new` and not from `old`, at most the newest `limit`.
@@ -139,7 +132,9 @@ class Mirror:
 
     def tree(self, commit: str) -> GitTree:
         """Return the files of a commit; reading them raises `RenderRefused` where it is missing."""
-        return GitTree(self._folder, commit, self._settings.read, self._readers, self._broken)
+        return GitTree(
+            lambda: self._folder, commit, self._settings.read, self._readers, self._broken
+        )
 
     def _broken(self) -> None:
         self._suspect = True
@@ -184,48 +179,48 @@ class Mirror:
             raise result
         return result
 
-    def _fetch(self, ref: GitRef, stop: threading.Event) -> Tip:
+    async def _fetch(self, ref: GitRef) -> Tip:
+        job = await anyio.to_thread.run_sync(self._job, ref)
+        limits = self._settings.fetch
+        try:
+            if job.address.kind == "local":
+                return await self._in_thread(lambda stop: fetch(job, stop))
+            with anyio.fail_after(limits.total + limits.connect):
+                return await anyio.to_process.run_sync(
+                    fetch_in_worker, job, cancellable=True, limiter=self._fetches
+                )
+        except BrokenWorkerProcess:
+            self._is_tidy = False
+            raise SourceError(
+                "remote-failed", "the fetch crashed on what the remote sent: look at the remote"
+            ) from None
+        except TimeoutError:
+            self._is_tidy = False
+            raise SourceError("timeout", f"the fetch took longer than {limits.total:g} s") from None
+        except anyio.get_cancelled_exc_class():
+            self._is_tidy = False
+            raise
+
+    def _job(self, ref: GitRef) -> FetchJob:
+        """Check and read afresh what a fetch needs: links move, tokens are rotated."""
         settings = self._settings
+        if not self._is_tidy:
+            tidy(self._folder)
+            self._is_tidy = True
         address = address_of(self._url, settings.repository_roots, settings.allow_http)
         secret = read_secret(address, self._credentials, settings.secret_roots)
-        repository = self._opened()
-        local = _local_name(ref)
-        if ref.commit is not None and _is_commit(repository, ref.commit):
-            # A commit never changes: what is here needs no remote.
-            _set(repository, local, ref.commit)
-            return Tip(ref.commit, ref.commit)
-        try:
-            name = _fetch_into(repository, ref, local, _Way(address, secret, settings.fetch, stop))
-        except SourceError as error:
-            if error.code == "remote-failed" and not _is_whole(repository):
-                raise _Damaged from error
-            raise
-        try:
-            commit = _peeled(repository, local)
-        except (pygit2.GitError, KeyError) as error:
-            raise _Damaged from error
-        if commit is None:
-            raise SourceError("ref-missing", f"{name} names no commit")
-        return Tip(name, commit)
-
-    def _opened(self) -> pygit2.Repository:
-        if not self._folder.exists():
-            self._folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            pygit2.init_repository(str(self._folder), bare=True)
-            self._folder.chmod(0o700)
-        try:
-            return pygit2.Repository(str(self._folder))
-        except pygit2.GitError as error:
-            raise _Damaged from error
+        return FetchJob(str(self._folder), ref, address, secret, settings.fetch)
 
     async def _rebuild(self, ref: GitRef) -> Tip:
         logger.warning("a mirror is damaged and is cloned again", extra={"mirror": self._folder})
         async with self._alone():
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._base, ignore_errors=True))
+            # Another folder: libgit2 remembers what was wrong with a pack by the pack's path.
+            self._folder = self._base / str(int(self._folder.name) + 1)
             self._suspect = False
         try:
-            tip = await self._in_thread(lambda stop: self._fetch(ref, stop))
-        except _Damaged:
+            tip = await self._fetch(ref)
+        except MirrorDamaged:
             raise SourceError(
                 "mirror-broken",
                 "the mirror is damaged even after cloning again: look at the disk and at the "
@@ -253,6 +248,10 @@ class Mirror:
                 old.with_suffix(".idx").unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
 
+    def _generations(self) -> list[Path]:
+        found = [path for path in self._base.glob("*") if path.name.isdecimal()]
+        return sorted(found, key=lambda path: int(path.name))
+
     def _packs(self) -> list[Path]:
         return sorted((self._folder / "objects" / "pack").glob("pack-*.pack"))
 
@@ -269,105 +268,3 @@ class Mirror:
         finally:
             for borrower in held:
                 self._readers.release_on_behalf_of(borrower)
-
-
-class _Way(Struct, frozen=True):
-    """How to reach a remote."""
-
-    address: Address
-    secret: Secret | None
-    limits: FetchLimits
-    stop: threading.Event
-
-
-def _fetch_into(repository: pygit2.Repository, ref: GitRef, local: str, way: _Way) -> str:
-    """Fetch what a ref names into a ref of the mirror; return its full name."""
-    if ref.branch is not None or ref.tag is not None:
-        name = f"refs/heads/{ref.branch}" if ref.branch is not None else f"refs/tags/{ref.tag}"
-        if not pygit2.reference_is_valid_name(name):
-            raise SourceError("ref-missing", "the name of the branch or tag is none that Git has")
-    if ref.commit is not None:
-        return _fetch_commit(repository, ref.commit, local, way)
-    callbacks = Callbacks(way.address, way.secret, way.limits, way.stop)
-    remote = repository.remotes.create_anonymous(way.address.url)
-    with connected(remote, callbacks, way.secret):
-        found = _wanted(ref, advertised(remote))
-        if found is None:
-            _set(repository, local, None)
-            what = f"branch {ref.branch!r}" if ref.branch else f"tag {ref.tag!r}"
-            if ref == GitRef():
-                what = "default branch with a commit"
-            raise SourceError("ref-missing", f"the repository has no {what}")
-        if found.id not in repository:
-            remote.fetch([f"+{found.name}:{local}"], callbacks=callbacks)
-        _set(repository, local, found.id)
-    return found.target or found.name
-
-
-def _fetch_commit(repository: pygit2.Repository, commit: str, local: str, way: _Way) -> str:
-    """Fetch one commit: by its id, or where the remote refuses that, with all branches and tags."""
-    heads = ("+refs/heads/*:refs/trueup/all/heads/*", "+refs/tags/*:refs/trueup/all/tags/*")
-    for refspecs in ([f"+{commit}:{local}"], list(heads)):
-        callbacks = Callbacks(way.address, way.secret, way.limits, way.stop)
-        remote = repository.remotes.create_anonymous(way.address.url)
-        try:
-            with connected(remote, callbacks, way.secret):
-                remote.fetch(refspecs, callbacks=callbacks)
-        except SourceError as error:
-            if error.code != "remote-failed" or len(refspecs) > 1:
-                raise
-        if _is_commit(repository, commit):
-            _set(repository, local, commit)
-            return commit
-        # A branch `a` that became a branch `a/b` would be in the way.
-        for name in list(repository.references.iterator()):
-            if name.name.startswith("refs/trueup/all/"):
-                repository.references.delete(name.name)
-    raise SourceError("ref-missing", f"the repository has no commit {commit}")
-
-
-def _wanted(ref: GitRef, refs: dict[str, RemoteRef]) -> RemoteRef | None:
-    if ref.branch is not None:
-        return refs.get(f"refs/heads/{ref.branch}")
-    if ref.tag is not None:
-        return refs.get(f"refs/tags/{ref.tag}")
-    return refs.get("HEAD")
-
-
-def _local_name(ref: GitRef) -> str:
-    # A digest, because the remote may turn branch `a` into `a/b`, which would be in the way.
-    name = f"branch {ref.branch}" if ref.branch else f"tag {ref.tag}" if ref.tag else "default"
-    name = f"commit {ref.commit}" if ref.commit else name
-    return f"refs/trueup/followed/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-
-
-def _set(repository: pygit2.Repository, name: str, target: str | None) -> None:
-    if target is not None:
-        repository.references.create(name, target, force=True)
-    elif name in repository.references:
-        repository.references.delete(name)
-
-
-def _peeled(repository: pygit2.Repository, name: str) -> str | None:
-    """Return the commit that a ref of the mirror leads to; raises where it cannot be read."""
-    if name not in repository.references:
-        return None
-    try:
-        commit = repository.references[name].peel(pygit2.Commit)
-    except (pygit2.InvalidSpecError, ValueError):
-        return None
-    repository[commit.tree_id]
-    return str(commit.id)
-
-
-def _is_commit(repository: pygit2.Repository, commit: str) -> bool:
-    return isinstance(repository.get(commit), pygit2.Commit)
-
-
-def _is_whole(repository: pygit2.Repository) -> bool:
-    try:
-        for name in repository.references:
-            _peeled(repository, name)
-    except (pygit2.GitError, KeyError, OSError):
-        return False
-    return True

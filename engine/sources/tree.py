@@ -40,12 +40,13 @@ class ReadLimits(Struct, frozen=True):
 class GitTree:
     """`engine.ports.Tree` over one commit of a mirror.
 
-    `broken` is told when the mirror cannot be read, so that it is made again.
+    `folder` says where the mirror is now; `broken` is told when it cannot be read, so that it is
+    made again.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Callable[[], Path],
         commit: str,
         limits: ReadLimits,
         limiter: anyio.CapacityLimiter,
@@ -91,7 +92,10 @@ class GitTree:
 
     async def _run(self, work: Callable[[pygit2.Repository], Result]) -> Result:
         def run() -> Result:
-            return work(pygit2.Repository(str(self._folder)))
+            folder = self._folder()
+            if not folder.exists():
+                raise _missing(self._commit)  # not fetched yet, which is no damage
+            return work(pygit2.Repository(str(folder)))
 
         try:
             return await anyio.to_thread.run_sync(run, limiter=self._limiter)
@@ -169,11 +173,15 @@ def normal_path(path: str, limits: ReadLimits) -> str:
 def _root(repository: pygit2.Repository, commit: str) -> pygit2.Tree:
     found = repository.get(commit)
     if not isinstance(found, pygit2.Commit):
-        raise RenderRefused(
-            "commit-missing",
-            f"commit {commit[:12]} is not in the mirror: it may be gone from the repository",
-        )
+        raise _missing(commit)
     return found.tree
+
+
+def _missing(commit: str) -> RenderRefused:
+    return RenderRefused(
+        "commit-missing",
+        f"commit {commit[:12]} is not in the mirror: it may be gone from the repository",
+    )
 
 
 def _child(tree: pygit2.Tree, name: str) -> pygit2.Object | None:
