@@ -203,7 +203,7 @@ async def test_a_lost_cluster_is_said_once_and_found_again(tmp_path: Path) -> No
                 facts = await facts_of(world.log)
                 connected = [f for f in facts if isinstance(f, ClusterConnected)]
                 assert len(connected) == 2
-                assert connected[1].server_version.startswith("v1.36.0")
+                assert connected[1].server_version.startswith("v1.")
                 assert len([f for f in facts if isinstance(f, ClusterLost)]) == 1
                 assert not [f for f in facts if isinstance(f, KindUnreadable)]
             finally:
