@@ -121,14 +121,18 @@ async def test_each_commit_of_podinfos_history_is_rolled_out_those_of_its_bases_
 
 async def _roll_out(line: Line, commit: str) -> None:
     """Wait for a commit; where it changes what is immutable, delete the workloads, as one must."""
-    query = f"subject=podinfo@dev&for=synced&timeout=30&revision={commit}"
-    wait = f"/v1/wait?{query}"
-    async with line.session.get("/v1/wait?" + query.replace("=30", "=3")) as answer:
-        if answer.status == 200:
-            return
-        assert "field is immutable" in (await answer.json(content_type=None))["detail"]
+    query = f"subject=podinfo@dev&for=synced&revision={commit}"
+    for _ in range(20):
+        async with line.session.get(f"/v1/wait?{query}&timeout=3") as answer:
+            if answer.status == 200:
+                return
+            detail = (await answer.json(content_type=None))["detail"]
+        if "field is immutable" in detail:
+            break
+    else:
+        pytest.fail(detail)
     await line.kubectl("dev", "-n", "dev", "delete", "deployments", "--all")
-    await line.call("GET", wait)
+    await line.call("GET", f"/v1/wait?{query}&timeout=60")
 
 
 def _touches(diff: pygit2.Diff) -> bool:
