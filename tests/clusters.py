@@ -283,9 +283,9 @@ class World:
         return {OWNER_LABEL: label_value(self.owner)}
 
 
-async def eventually(is_so: Callable[[], bool]) -> None:
+async def eventually(is_so: Callable[[], bool], timeout: float = PATIENCE) -> None:
     """Wait until a condition holds that nothing tells of."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(timeout):
         while not is_so():  # noqa: ASYNC110 -- there is no event to wait for
             await anyio.sleep(0.01)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
 import msgspec
 from msgspec import Struct
 
@@ -17,8 +18,8 @@ from engine.clusters.settings import MIB, ClusterSettings
 from engine.clusters.status import explain, printable
 from engine.ports import Clock
 
-_FRESH = 2.0
-"""An answer this many seconds old still says that the cluster answers."""
+_WITHHELD = 4
+"""Times in a row that the version may be refused, before that counts as an answer."""
 
 
 class _Version(Struct, rename="camel"):
@@ -43,7 +44,10 @@ class Contact:
         self._connection, self._clock, self._settings = connection, clock, settings
         self._connected, self._lost = connected, lost
         self._bell = Bell(clock)
-        self._answered_at: float | None = None
+        self._lock = anyio.Lock()
+        self._settled_at: float | None = None
+        self._is_alive = False
+        self._withheld = 0
         self.is_connected = False
 
     def trouble(self) -> None:
@@ -51,16 +55,16 @@ class Contact:
         self._bell.ring()
 
     async def alive(self) -> bool:
-        """Whether the cluster answers, now."""
-        now = self._clock.monotonic()
-        if self._answered_at is not None and now - self._answered_at < _FRESH:
-            return True
-        try:
-            await self._ask()
-        except Unreachable:
-            self.trouble()
-            return False
-        return True
+        """Whether the cluster answers, now: an answer from before does not count."""
+        asked = self._clock.monotonic()
+        async with self._lock:
+            # Many kinds fail at once, and one answer is good for all who asked before it.
+            if self._settled_at is None or self._settled_at < asked:
+                try:
+                    await self._ask()
+                except Unreachable:
+                    self.trouble()
+            return self._is_alive
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -88,6 +92,16 @@ class Contact:
             await self._bell.wait(self._settings.probe_interval)
 
     async def _ask(self) -> str:
+        """Ask for the version, which is "" where the cluster keeps it to itself."""
+        self._is_alive = False
+        try:
+            version = await self._version()
+            self._is_alive = True
+        finally:
+            self._settled_at = self._clock.monotonic()
+        return version
+
+    async def _version(self) -> str:
         response = await self._connection.request(
             "GET", "/version", timeout=self._settings.probe_timeout, limit=MIB, urgent=True
         )
@@ -95,6 +109,13 @@ class Contact:
             raise Unreachable("unauthorised", f"The cluster refuses us: {explain(response)}")
         if response.status >= 500:
             raise Unreachable("unavailable", f"The cluster is not available: {explain(response)}")
+        if response.status == 403 and self._withheld < _WITHHELD:
+            # A server that starts refuses everything until it has read its own rules.
+            self._withheld += 1
+            raise Unreachable(
+                "forbidden", f"The cluster withholds its version: {explain(response)}"
+            )
+        self._withheld = 0
         version = ""
         # A cluster may keep its version to itself; any other answer still is one.
         if response.is_success:
@@ -104,5 +125,4 @@ class Contact:
                 raise Unreachable(
                     "garbage", "What answers is no Kubernetes API: /version cannot be read."
                 ) from None
-        self._answered_at = self._clock.monotonic()
         return version

@@ -32,8 +32,9 @@ from events.catalog import KindReadable, KindUnreadable, ObservationGap
 from events.vocabulary import Presence
 
 _LIST_TRIES = 3
-_PATIENCE = 3
-"""Failures in a row that may pass by themselves, before a kind counts as unreadable."""
+_PATIENCE, _LONG_PATIENCE = 3, 5
+"""Failures in a row until a kind counts as unreadable: where they may pass by themselves, and where
+it was readable before. A server that starts refuses everything until it has read its own rules."""
 _SHORT_WATCH = 1.0
 """A watch that ends within so many seconds, and brought nothing, is a failure."""
 _TRANSIENT = frozenset({"unavailable", "timed-out", "unreachable", "group-unavailable"})
@@ -88,6 +89,7 @@ class KindWatcher:
         self._tools, self._alive, self._on_settled = tools, alive, settled
         self._code = recorded
         self._version: str | None = None
+        self._highest = ""
         self._backoff = Backoff(tools.clock, tools.settings)
         self._bell = Bell(tools.clock)
         self._failures = 0
@@ -171,6 +173,8 @@ class KindWatcher:
                 if found is not None:
                     version, seen = found
                     await self._look_for_missing(seen)
+                    if not is_older(version, self._highest):
+                        self._highest = version
                     return version
         except Unreachable as error:
             raise _Trouble(error.code, error.message) from None
@@ -184,7 +188,7 @@ class KindWatcher:
         """Read all pages; None where the list expired on the way."""
         settings = self._tools.settings
         seen: set[str] = set()
-        known = self._version
+        highest = self._highest
         version, token, size = "", "", settings.page
         while True:
             params = {"labelSelector": LABEL_SELECTOR, "limit": str(size)}
@@ -206,17 +210,21 @@ class KindWatcher:
             found = page(response.body)
             if not version:
                 version = found.metadata.resource_version
-                if known and is_older(version, known):
-                    self._restored()
+                if is_older(version, highest):
+                    self._restored(version)
             seen |= await self._take(found)
             token = found.metadata.continue_
             if not token:
                 return version, seen
 
-    def _restored(self) -> None:
+    def _restored(self, version: str) -> None:
         # A list is never older than what was seen before it was asked for.
         self._gap("the server's store is older than it was: it was restored from a backup")
         self._tools.memory.forget_versions(self.api_version, self.kind)
+        self._highest = version
+        # A watch from a version that is yet to come would be silent until then.
+        self._version = None
+        self._watching.cancel()
 
     async def _take(self, found: Page) -> set[str]:
         items = [bytes(item) for item in found.items or ()]
@@ -312,7 +320,10 @@ class KindWatcher:
             case _:
                 raise Garbage("an event of an unknown type")
         # None where the cluster was lost meanwhile: then this must not bring it back.
-        self._version = self._version and version_of(event.object)
+        version = version_of(event.object)
+        self._version = self._version and version
+        if not is_older(version, self._highest):
+            self._highest = version
 
     async def _readable(self, info: KindInfo) -> None:
         self._failures = 0
@@ -336,7 +347,9 @@ class KindWatcher:
 
     async def _troubled(self, trouble: _Trouble) -> None:
         self._failures += 1
-        if trouble.code in _TRANSIENT and self._failures < _PATIENCE:
+        was_readable, may_pass = self._code == "", trouble.code in _TRANSIENT
+        patience = _LONG_PATIENCE if was_readable else _PATIENCE if may_pass else 1
+        if self._failures < patience:
             return
         if trouble.code in _CLUSTERS_OWN and not await self._alive():
             # Said once, for all kinds, as the cluster's trouble.

@@ -107,7 +107,7 @@ async def test_each_commit_of_podinfos_history_is_rolled_out_those_of_its_bases_
             await line.call("POST", "/v1/targets/default/podinfo@dev/sync", {"reason": "next"})
             await line.until("RevisionResolved", number)
             if not _names(repository, commit, b"autoscaling/v2beta2"):
-                await line.synced("podinfo@dev", str(commit.id))
+                await _roll_out(line, str(commit.id))
                 synced += 1
         rendered = await line.events(type="DesiredRendered")
         failed = await line.events(type="RenderFailed")
@@ -117,6 +117,18 @@ async def test_each_commit_of_podinfos_history_is_rolled_out_those_of_its_bases_
     assert {e["payload"]["commit"] for e in rendered} == touching | {str(commits[0].id)}
     assert len(touching) >= BASES_ONLY - 1
     assert synced >= BASES_ONLY
+
+
+async def _roll_out(line: Line, commit: str) -> None:
+    """Wait for a commit; where it changes what is immutable, delete the workloads, as one must."""
+    query = f"subject=podinfo@dev&for=synced&timeout=30&revision={commit}"
+    wait = f"/v1/wait?{query}"
+    async with line.session.get("/v1/wait?" + query.replace("=30", "=3")) as answer:
+        if answer.status == 200:
+            return
+        assert "field is immutable" in (await answer.json(content_type=None))["detail"]
+    await line.kubectl("dev", "-n", "dev", "delete", "deployments", "--all")
+    await line.call("GET", wait)
 
 
 def _touches(diff: pygit2.Diff) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.clock import SystemClock
 from engine.triggers import targets_of
 from events.catalog import RefMoved, RevisionResolved, SyncRequested, TargetAssigned
 from events.event import Actor, NewEvent, Position, StreamName
@@ -11,14 +12,13 @@ from events.memory import MemoryLog
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.memory import MemoryViews
-from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
 TARGET = StreamName("target/default/web@prod")
 
 
 async def test_a_target_with_an_open_request_hears_that_its_commit_is_resolved() -> None:
-    clock = ManualClock()
+    clock = SystemClock()
     log = MemoryLog(clock.now)
     views = MemoryViews(log, Group(DOCUMENT_VIEWS, SUBJECT_VIEWS))
     facts = [
