@@ -7,7 +7,6 @@ agent is asked: what a connection may show comes from `engine.sources.credential
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -134,8 +133,6 @@ class RemoteRef(Struct, frozen=True):
 def connected(remote: pygit2.Remote, callbacks: Callbacks, secret: Secret | None) -> Iterator[None]:
     """Connect; raises `SourceError` for whatever goes wrong inside too."""
     with explained(callbacks, secret):
-        if secret is not None and secret.ssh_key:
-            _use_known_hosts(secret.known_hosts)
         remote.connect(callbacks=callbacks)
         yield
 
@@ -184,18 +181,13 @@ def _code_of(text: str) -> str:
     return "remote-failed"
 
 
-def _use_known_hosts(known_hosts: bytes) -> None:
+def use_known_hosts(home: Path, known_hosts: bytes) -> None:
     """Let libgit2 find this file: it reads `~/.ssh/known_hosts`, and has one home a process.
 
-    ssh is spoken in worker processes only, each of which does one fetch at a time.
+    ssh is spoken in worker processes only, each of which does one fetch at a time. `home` is a
+    folder of ours that this makes.
     """
-    global _home
-    if _home is None:
-        _home = tempfile.TemporaryDirectory(prefix="trueup-ssh-")
-        pygit2.settings.homedir = _home.name
-    folder = Path(_home.name, ".ssh")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = home / ".ssh"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "known_hosts").write_bytes(known_hosts)
-
-
-_home: tempfile.TemporaryDirectory[str] | None = None
+    pygit2.settings.homedir = str(home)

@@ -28,6 +28,7 @@ from engine.sources.connection import (
     advertised,
     connected,
     prepare_libgit2,
+    use_known_hosts,
 )
 from engine.sources.credentials import Secret
 from engine.sources.failure import SourceError
@@ -60,6 +61,8 @@ def fetch_in_worker(job: FetchJob) -> Tip:
     if sys.platform == "linux":
         _end_with_parent()
     prepare_libgit2(job.limits)
+    if job.address.kind == "ssh" and job.secret is not None:
+        use_known_hosts(Path(job.folder).with_name("home"), job.secret.known_hosts)
     return fetch(job, threading.Event())
 
 

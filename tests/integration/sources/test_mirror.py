@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -385,7 +387,12 @@ async def test_mirrors_are_shared_only_by_those_with_the_same_credentials(tmp_pa
 class Remote:
     """A web server that answers every request as it is told, and notes what it was shown."""
 
-    def __init__(self, status: int, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: dict[str, str],
+        handler: type[BaseHTTPRequestHandler] | None = None,
+    ) -> None:
         self.shown: list[str] = []
         self.release = threading.Event()
         remote = self
@@ -405,7 +412,7 @@ class Remote:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler or Handler)
         self.server.daemon_threads = True
 
     @property
@@ -423,6 +430,75 @@ class Remote:
             self.server.shutdown()
             thread.join()
             self.server.server_close()
+
+
+class Served(BaseHTTPRequestHandler):
+    """Serves the repositories below a folder with git's own http-backend."""
+
+    root: Path
+
+    def do_GET(self) -> None:
+        self.answer(b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        path, _, query = self.path.partition("?")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(self.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+        }
+        done = subprocess.run(
+            ["git", "http-backend"], input=body, env=environment, capture_output=True, check=True
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+        status = next((value for name, value in lines if name == "Status"), "200 OK")
+        self.send_response(int(status[:3]))
+        for name, value in lines:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+async def test_over_the_network_only_what_is_followed_is_fetched(
+    tmp_path: Path, repository: Repository
+) -> None:
+    first = repository.commit({"a": "1"})
+    other = repository.commit({"b": "2"}, branch="other", parents=[])
+    handler = type("Handler", (Served,), {"root": tmp_path / "git"})
+    with Remote(200, {}, handler).serving() as remote:
+        url = remote.url.replace("/repository", "/web.git")
+        mirror = Mirrors(settings_for(tmp_path)).open(url)
+        assert (await mirror.fetch(MAIN)).commit == first
+        second = repository.commit({"a": "2"})
+        assert (await mirror.fetch(DEFAULT)).commit == second
+        assert set(await mirror.tree(second).entries("")) == {"a"}
+        assert (await refusal(mirror, GitRef(branch="gone"))).code == "ref-missing"
+        missing = Mirrors(settings_for(tmp_path)).open(url.replace("web", "nothing"))
+        assert (await refusal(missing)).code == "remote-failed"
+        with pytest.raises(RenderRefused) as caught:
+            await mirror.tree(other).entries("")
+        assert caught.value.code == "commit-missing"
+        assert (await mirror.fetch(GitRef(commit=other))).commit == other
+    (tmp_path / "git").rename(tmp_path / "elsewhere")
+    assert set(await mirror.tree(second).entries("")) == {"a"}
 
 
 @pytest.mark.parametrize(
