@@ -116,7 +116,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
     directory = settings.directory
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     redactor = redactor_of(settings.redaction_key)
-    rendering = Rendering(redactor, allow_unconfined=settings.allow_unconfined)
+    rendering = Rendering(
+        redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
+    )
     clock = SystemClock()
     telemetry.start(release, otlp_endpoint())
     async with AsyncExitStack() as stack:
