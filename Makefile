@@ -9,7 +9,7 @@ ARGS ?=
 
 .PHONY: help demo test check format bench e2e controlplane lock clean
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Each environment is made again when its lock file changes.
 $(VENV)/.runtime: requirements.lock pyproject.toml

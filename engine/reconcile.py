@@ -44,6 +44,8 @@ _PASSES = 20
 """How often one turn decides about a target before others have theirs."""
 _LOG_DOWN_RETRY = 2
 """Seconds before a target is looked at again after the log could not be reached."""
+_FAULT_RETRY = 30
+"""Seconds before a target is looked at again after a fault of ours."""
 
 
 class Limits(Struct, frozen=True):
@@ -109,6 +111,10 @@ class Reconciler:
                 "target is left for now", extra={"target": target.label, "error": str(error)}
             )
             self.queue.add_at(target, self._clock.now() + _LOG_DOWN_RETRY * MICROS)
+        except Exception:
+            # A fault in one target's turn must not stop the others.
+            logger.exception("target failed", extra={"target": target.label})
+            self.queue.add_at(target, self._clock.now() + _FAULT_RETRY * MICROS)
         finally:
             self.queue.done(target)
 
@@ -145,10 +151,11 @@ class Reconciler:
 
     def _look_when_ready(self, target: TargetId, port: ClusterPort) -> None:
         """Look at a target again once its cluster has been listed: that need not be an event."""
-        waiting = self._unready.setdefault(target.cluster_stream, set())
-        waiting.add(target)
-        if len(waiting) == 1:
+        waiting = self._unready.get(target.cluster_stream)
+        if waiting is None:
+            waiting = self._unready[target.cluster_stream] = set()
             self._group.start_soon(self._when_ready, target.cluster_stream, port)
+        waiting.add(target)
 
     async def _when_ready(self, cluster: str, port: ClusterPort) -> None:
         await port.until_ready()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,16 +110,3 @@ def _scalar(kind: str, inner: Any, value: object) -> object:
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {value!r}")
     return value
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most like `name`, None where none is like it."""
-    folded = {item.lower(): item for item in known}
-    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?`, or "" where no known name is like `name`."""
-    found = nearest(name, known)
-    return f"; did you mean {found}?" if found else ""

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.setting_values import Field, Seconds, did_you_mean, field
+from engine.resources.spelling import did_you_mean
+from engine.setting_values import Field, Seconds, field
 
 PREFIX = "TRUEUP_"
 OTHER_VARIABLES = {
@@ -183,6 +184,13 @@ def load(
     if problems:
         raise SettingsRefused(problems)
     return settings
+
+
+def otlp_endpoint(environ: Mapping[str, str] | None = None) -> str:
+    """Return where the standard variables of OpenTelemetry send traces to; "" for nowhere."""
+    env = os.environ if environ is None else environ
+    specific = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    return specific or env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 
 
 def load_client(

@@ -38,7 +38,6 @@ _OWN = frozenset(
         DriftResolved,
         TargetSynced,
         ReconcileHeld,
-        RevisionResolved,
         HoldLifted,
         HealthChanged,
     )

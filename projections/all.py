@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from projections.clusters import CLUSTERS
+from projections.commits import COMMITS
 from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED
 from projections.desired import DESIRED
@@ -17,6 +18,7 @@ from projections.projection import Projection, SubjectIndex
 from projections.sources import SOURCES
 from projections.targets import TARGETS
 from projections.timeline import TIMELINE
+from projections.tokens import TOKENS
 
 DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     DECLARED,
@@ -27,5 +29,7 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     TARGETS,
     DRIFT,
     CORRECTIONS,
+    COMMITS,
+    TOKENS,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE,)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from anyio.from_thread import start_blocking_portal
 
 from engine.embedded import EmbeddedPostgres
-
-_numbers = itertools.count(1)
+from tests.databases import EMPTY, fresh_database, make_template
 
 
 @pytest.fixture(scope="session")
@@ -27,35 +23,22 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
     It lives in a thread with a loop of its own, so that tests may come and go with theirs.
     """
-    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "100"}
+    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings)
     with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(server):
+        portal.call(make_template, server)
         yield server
-
-
-@asynccontextmanager
-async def _database(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    name = f"test_{next(_numbers)}"
-    admin = await asyncpg.connect(server.dsn)
-    try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        try:
-            yield server.dsn.replace("@/trueup?", f"@/{name}?")
-        finally:
-            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
-
-
-@pytest.fixture
-async def empty_dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
-    """The DSN of a fresh database with nothing in it."""
-    async with _database(postgres, "template1") as dsn:
-        yield dsn
 
 
 @pytest.fixture
 async def dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
     """The DSN of a fresh database with every migration applied."""
-    async with _database(postgres, "template1") as dsn:
+    async with fresh_database(postgres) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def empty_dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The DSN of a fresh database with nothing in it."""
+    async with fresh_database(postgres, EMPTY) as dsn:
         yield dsn

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import uuid
+from collections.abc import Collection
 
 import anyio
 import anyio.lowlevel
 
-from events.event import EventId, Micros
+from engine.ports import RenderRefused, TreeEntry
+from events.event import EventId, Micros, digest_of
 
 _SETTLE_TURNS = 50
 
@@ -41,7 +44,8 @@ class ManualClock:
         return 0.5
 
     def event_id(self) -> EventId:
-        return EventId(str(uuid.UUID(int=next(self._count) + (7 << 76) + (2 << 62))))
+        made = self._micros // 1000 << 80
+        return EventId(str(uuid.UUID(int=made + (7 << 76) + (2 << 62) + next(self._count))))
 
     async def advance(self, seconds: float) -> None:
         """Move time, wake who is due, and let everybody run until they wait again."""
@@ -54,3 +58,49 @@ class ManualClock:
         """Let other tasks run for a while without moving time."""
         for _ in range(_SETTLE_TURNS):
             await anyio.lowlevel.checkpoint()
+
+
+class MemoryTree:
+    """The files of a commit, in memory; implements `engine.ports.Tree`."""
+
+    def __init__(
+        self,
+        files: dict[str, str | bytes],
+        links: dict[str, str] | None = None,
+        commit: str | None = None,
+    ) -> None:
+        # As in Git, other files are another commit.
+        listed = repr((sorted(files.items()), sorted((links or {}).items())))
+        self.commit = commit or hashlib.sha1(listed.encode()).hexdigest()
+        self._bodies: dict[str, bytes] = {}
+        self._entries: dict[str, TreeEntry] = {"": TreeEntry("tree", "")}
+        for path, text in files.items():
+            body = text.encode() if isinstance(text, str) else text
+            self._put(path, "file", body)
+        for path, kind in (links or {}).items():
+            self._put(path, kind, b"/etc/passwd")
+
+    def _put(self, path: str, kind: str, body: bytes) -> None:
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            folder = "/".join(parts[:depth])
+            self._entries[folder] = TreeEntry("tree", f"tree:{folder}")
+        name = digest_of(body)
+        self._bodies[name] = body
+        self._entries[path] = TreeEntry(kind, name, len(body))
+
+    async def entries(self, path: str) -> dict[str, TreeEntry]:
+        if self._entries.get(path, TreeEntry("", "")).kind != "tree":
+            raise RenderRefused("path-missing", f"there is no folder {path}")
+        prefix = f"{path}/" if path else ""
+        return {
+            name[len(prefix) :]: entry
+            for name, entry in self._entries.items()
+            if name and name.startswith(prefix) and "/" not in name[len(prefix) :]
+        }
+
+    async def entry(self, path: str) -> TreeEntry | None:
+        return self._entries.get(path)
+
+    async def read(self, ids: Collection[str]) -> dict[str, bytes]:
+        return {name: self._bodies[name] for name in ids}

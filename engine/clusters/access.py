@@ -94,7 +94,7 @@ class AccessReader:
             credential = await run_plugin(
                 config.plugin,
                 config.cluster,
-                self._settings.exec_commands,
+                self._settings.exec_plugins,
                 self._settings.exec_timeout,
             )
         return await to_thread.run_sync(self._from_kubeconfig, config, credential)
@@ -137,12 +137,13 @@ class AccessReader:
         authorization = loaded.api_key.get("BearerToken", "")
         if credential.token:
             authorization = f"Bearer {credential.token}"
+        authorization = authorization.strip()
         if any(c in authorization for c in "\r\n\x00"):
             raise AccessRefused("config", "The kubeconfig's token has a line break in it.")
         return Access(
             server=server,
             ssl=context,
-            authorization=authorization.strip(),
+            authorization=authorization,
             server_name=loaded.tls_server_name or None,
             proxy=loaded.proxy or None,
             read_at=now,
@@ -181,7 +182,7 @@ def _load(spec: ClusterSpec, settings: ClusterSettings) -> _Kubeconfig:
     if plugin is not None:
         if not isinstance(plugin, dict):
             raise AccessRefused("config", f"The kubeconfig {path} has an unreadable `exec`.")
-        check_command(plugin.get("command"), settings.exec_commands)
+        check_command(plugin.get("command"), settings.exec_plugins)
     return _Kubeconfig(path.parent, str(name), cluster, user, plugin)
 
 

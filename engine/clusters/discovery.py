@@ -24,7 +24,7 @@ _BYTES = 16 * MIB
 
 
 class KindUnknown(Exception):
-    """A kind cannot be told. `code`: unknown-kind, group-unavailable, forbidden or garbage."""
+    """A kind cannot be told. `code`: no-such-kind, group-unavailable, forbidden or garbage."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class Discovery:
     async def find(self, api_version: str, kind: str) -> KindInfo:
         """Return what the API says of a kind. Raises `KindUnknown`, `Unreachable`."""
         if not is_api_version(api_version):
-            raise KindUnknown("unknown-kind", f"{api_version!r} is no apiVersion.")
+            raise KindUnknown("no-such-kind", f"{api_version!r} is no apiVersion.")
         known = self._known.get(api_version)
         if known is None or (kind not in known.kinds and self._is_due(known)):
             async with self._locks.setdefault(api_version, anyio.Lock()):
@@ -75,7 +75,7 @@ class Discovery:
             return known.kinds[kind]
         if known.failure is not None:
             raise KindUnknown(*known.failure)
-        raise KindUnknown("unknown-kind", f"The cluster has no kind {kind} in {api_version}.")
+        raise KindUnknown("no-such-kind", f"The cluster has no kind {kind} in {api_version}.")
 
     def forget(self, api_version: str) -> None:
         """Read a group's version afresh the next time: it is not as it was."""

@@ -31,10 +31,9 @@ class Look(Struct, frozen=True):
     health: Health
     message: str
     owner: Owner | None
-    is_labelled: bool
-    body: str
-    signature: str
-    fares: str
+    body: bytes
+    signature: bytes
+    fares: bytes
 
 
 def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
@@ -43,7 +42,6 @@ def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
     live = {"apiVersion": ref.api_version, "kind": ref.kind} | live
     live, _ = redactor.redact(live)
     metadata = live["metadata"]
-    labels = metadata.get("labels")
     health, message = health_of(live)
     return Look(
         ref=ref,
@@ -54,11 +52,16 @@ def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
         health=health,
         message=message,
         owner=owner_of(live),
-        is_labelled=isinstance(labels, dict) and OWNER_LABEL in labels,
         body=body_hash(live),
         signature=managed_signature(live),
-        fares=hashlib.sha256(f"{health}\n{message}".encode()).hexdigest()[:16],
+        fares=hashlib.sha256(f"{health}\n{message}".encode()).digest()[:8],
     )
+
+
+def is_labelled(live: dict[str, Any]) -> bool:
+    """Whether an object has our label, so that lists and watches bring it."""
+    labels = live["metadata"].get("labels")
+    return isinstance(labels, dict) and OWNER_LABEL in labels
 
 
 def body_of(seen: Look) -> Blob:

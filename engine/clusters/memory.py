@@ -33,22 +33,21 @@ class Baseline(Struct, frozen=True, gc=False):
 class Entry(Struct, frozen=True, gc=False):
     """One object, as last seen and as last recorded.
 
-    `version` is the latest resourceVersion seen, `recorded` the one that the log has: between the
-    two, nothing that counts has changed. `body`, `signature` and `health` are hashes that tell,
-    without looking further, that nothing has; "" where they are not known yet.
+    `version` is the latest resourceVersion seen; the log may have an earlier one, but since then
+    nothing has changed that `digest` covers. `body`, `signature` and `health` are hashes that tell,
+    without looking further, that nothing has; empty where they are not known yet.
     """
 
     ref: ObjectRef
     uid: str
     version: str
-    recorded: str
     digest: str
     kept: str | None
     presence: Presence
     application: str
-    body: str = ""
-    signature: str = ""
-    health: str = ""
+    body: bytes = b""
+    signature: bytes = b""
+    health: bytes = b""
 
 
 class Held(Struct, frozen=True):
@@ -75,21 +74,21 @@ class Memory:
         self._held: dict[str, Held] = {}
 
     def load(self, baselines: Iterable[Baseline]) -> None:
-        """Begin with what the log recorded; what is known already stays."""
+        """Begin anew with what the log recorded; deeds in flight stay in flight."""
+        self._kinds.clear()
+        self._absent.clear()
         for known in baselines:
-            if self.get(known.ref) is None:
-                self.put(
-                    Entry(
-                        ref=known.ref,
-                        uid=known.uid,
-                        version=known.resource_version,
-                        recorded=known.resource_version,
-                        digest=known.digest,
-                        kept=known.kept,
-                        presence=known.presence,
-                        application=known.application,
-                    )
+            self.put(
+                Entry(
+                    ref=known.ref,
+                    uid=known.uid,
+                    version=known.resource_version,
+                    digest=known.digest,
+                    kept=known.kept,
+                    presence=known.presence,
+                    application=known.application,
                 )
+            )
 
     def get(self, ref: ObjectRef) -> Entry | None:
         """Return what is remembered of an object, whatever API version it is named by."""
@@ -110,6 +109,11 @@ class Memory:
         """Return the entries of a kind, in whatever version, those of absent objects included."""
         group = api_version.rpartition("/")[0]
         return list(self._kinds.get((group, kind), {}).values())
+
+    def forget_versions(self, api_version: str, kind: str) -> None:
+        """Take whatever comes next of this kind as newer: the server's own count went back."""
+        for entry in self.of_kind(api_version, kind):
+            self.put(replace(entry, version=""))
 
     def __iter__(self) -> Iterator[Entry]:
         for entries in self._kinds.values():

@@ -7,30 +7,30 @@ events wait. `docs/difference.md`, "On each watch event", has the rules.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.clusters.discovery import KindUnknown
 from engine.clusters.kept import KeptForms
-from engine.clusters.look import Look, body_of, look
+from engine.clusters.look import Look, body_of, is_labelled, look
 from engine.clusters.memory import Entry, Held, Memory
 from engine.clusters.record import Recorder
-from engine.clusters.wire import header, is_newer, object_of
-from engine.objects.compare import differences, foreign
+from engine.clusters.wire import Meta, header, is_newer, is_older, object_of
 from engine.objects.digest import change_digest
-from engine.objects.kept import Kept, freeze
+from engine.objects.foreign import foreign
+from engine.objects.kept import Kept, compare_with, differences
 from engine.objects.redact import Redactor
 from events.event import Blob
-from events.vocabulary import Difference, Health, ObjectRef, Observation, Presence
+from events.vocabulary import Health, ObjectRef, Observation, Presence
 
 Fetch = Callable[[ObjectRef], Awaitable[bytes | None]]
 """GET an object; None where there is none."""
-Reread = Callable[[ObjectRef, str], Awaitable[dict[str, Any] | None]]
+Reread = Callable[[ObjectRef, str], Awaitable[Kept | None]]
 """Ask the server, by a dry run, how it reads what was last applied to this object (of this uid).
 
-Returns the redacted answer; None where it cannot be told.
+None where it cannot be told.
 """
 
 
@@ -77,20 +77,37 @@ class Observer:
         """
         meta = header(body)
         ref = ObjectRef(api_version, kind, meta.namespace, meta.name)
-        held = Held(ref, meta.uid, meta.resource_version, body, source)
-        seen: Look | None = None
-        while not self._memory.hold(held):
-            entry = self._memory.get(ref)
-            if entry is not None and not _is_news(entry, meta.uid, meta.resource_version):
-                break
-            if entry is not None and entry.ref.api_version != api_version:
-                if not self._watched(entry.ref.api_version, kind):
-                    await self._look_again(entry, source)
-                break
-            seen = seen or look(ref, object_of(body), self._redactor)
-            if await self._noted(entry, seen, source):
-                break
+        entry = self._memory.get(ref)
+        if entry is None or entry.ref.api_version == api_version:
+            await self._take(ref, meta, body, source)
+        elif self.is_read_as(entry.ref, api_version) and _is_news(
+            entry, meta.uid, meta.resource_version
+        ):
+            # What was applied in another version compares with nothing but that version.
+            at, whole = await self._read(entry, ref)
+            if whole is None:
+                self._gone(entry, source)
+            else:
+                await self._take(at, header(whole), whole, source)
         return ref
+
+    def kept_of(self, api_version: str, kind: str, bodies: Iterable[bytes]) -> list[str]:
+        """Return the digests of the kept forms that these objects will be compared with."""
+        digests: list[str] = []
+        for body in bodies:
+            meta = header(body)
+            entry = self._memory.get(ObjectRef(api_version, kind, meta.namespace, meta.name))
+            if (
+                entry is not None
+                and entry.kept is not None
+                and _is_news(entry, meta.uid, meta.resource_version)
+            ):
+                digests.append(entry.kept)
+        return digests
+
+    def is_read_as(self, ref: ObjectRef, api_version: str) -> bool:
+        """Whether a watch in this API version is the one that an object is followed by."""
+        return ref.api_version == api_version or not self._watched(ref.api_version, ref.kind)
 
     async def left(self, api_version: str, kind: str, body: bytes) -> None:
         """Take note that an object left the filter: only a GET tells whether it is gone."""
@@ -102,7 +119,7 @@ class Observer:
         if entry.uid != meta.uid and not self._memory.hold(Held(ref, left=True)):
             # An earlier object of this name; the later one has been seen already.
             return
-        await self.confirm(entry.ref)
+        await self.confirm(ref)
 
     async def confirm(self, ref: ObjectRef) -> None:
         """Look whether an object that is not in the filter is there at all.
@@ -117,38 +134,59 @@ class Observer:
             self.strays.pop(ref.identity, None)
             return
         self.strays[ref.identity] = entry.ref
-        body = await self._fetch(entry.ref)
+        at, body = await self._read(entry, ref)
         if body is None:
             self._gone(entry, "get")
             return
-        seen = look(entry.ref, object_of(body), self._redactor)
-        if seen.is_labelled:
+        if is_labelled(object_of(body)):
             self.strays.pop(ref.identity, None)
-        await self.saw(entry.ref.api_version, entry.ref.kind, body, "get")
+        await self._take(at, header(body), body, "get")
 
-    async def release(self, ref: ObjectRef) -> None:
-        """End a deed on an object, and take note of what came of it meanwhile.
+    async def released(self, held: Held) -> None:
+        """Take note of what came of an object while a deed on it was in flight.
 
         Raises what `saw` and `confirm` raise.
         """
-        held = self._memory.end(ref.identity)
-        if held is None:
-            return
         if held.left:
             await self.confirm(held.ref)
         else:
             await self.saw(held.ref.api_version, held.ref.kind, held.body, held.source)
 
-    async def applied(self, seen: Look, kept: Kept | None, application: str) -> Verdict:
+    def applied(self, seen: Look, kept: Kept | None) -> Verdict:
         """Remember the answer to an apply; the verdict's observation is the caller's to record."""
+        owner = seen.owner
+        application = f"{owner.project}/{owner.application}" if owner is not None else ""
         stored = self._kept.put(kept) if kept is not None else None
         digest = self._digest(seen, kept)
         entry = _entry(seen, digest, stored.digest if stored else None, application)
-        self._memory.put(replace(entry, recorded=seen.version))
+        self._memory.put(entry)
         self.strays.pop(seen.ref.identity, None)
         body = body_of(seen)
         blobs = (body, stored) if stored else (body,)
         return Verdict(entry, _observation(entry, seen, body), blobs)
+
+    def ending(self, seen: Look) -> Verdict:
+        """Remember an object that our delete has left terminating."""
+        entry = self._memory.get(seen.ref)
+        owner = seen.owner
+        application = f"{owner.project}/{owner.application}" if owner is not None else ""
+        digest_of_kept = entry.kept if entry is not None else None
+        # Without the kept form at hand the digest is of the whole body: it is on its way out.
+        now = _entry(seen, self._digest(seen, None), digest_of_kept, application)
+        self._memory.put(now)
+        body = body_of(seen)
+        return Verdict(now, _observation(now, seen, body), (body,))
+
+    async def unmoved(self, entry: Entry, seen: Look) -> bool:
+        """Whether nothing that counts has changed since an entry, so that only its version is new.
+
+        For who has a deed in flight on the object: then the new version is remembered.
+        """
+        verdict = await self._judged(entry, seen)
+        if verdict is None or verdict.observation is not None:
+            return False
+        self._memory.put(verdict.entry)
+        return True
 
     def deleted(self, entry: Entry) -> Observation:
         """Remember that an object is gone by our own deed; return what is to be recorded of it."""
@@ -156,12 +194,25 @@ class Observer:
         self.strays.pop(entry.ref.identity, None)
         return _absence(entry)
 
-    async def _look_again(self, entry: Entry, source: str) -> None:
-        body = await self._fetch(entry.ref)
-        if body is None:
-            self._gone(entry, source)
-            return
-        await self.saw(entry.ref.api_version, entry.ref.kind, body, source)
+    async def _read(self, entry: Entry, ref: ObjectRef) -> tuple[ObjectRef, bytes | None]:
+        """Fetch an object in the version that it was applied in, or else as it was named."""
+        try:
+            return entry.ref, await self._fetch(entry.ref)
+        except KindUnknown:
+            if ref.api_version == entry.ref.api_version:
+                raise
+            return ref, await self._fetch(ref)
+
+    async def _take(self, ref: ObjectRef, meta: Meta, body: bytes, source: str) -> None:
+        held = Held(ref, meta.uid, meta.resource_version, body, source)
+        seen: Look | None = None
+        while not self._memory.hold(held):
+            entry = self._memory.get(ref)
+            if entry is not None and not _is_news(entry, meta.uid, meta.resource_version):
+                return
+            seen = seen or look(ref, object_of(body), self._redactor)
+            if await self._noted(entry, seen, source):
+                return
 
     async def _noted(self, entry: Entry | None, seen: Look, source: str) -> bool:
         """Judge and remember; False where the entry changed meanwhile, so that it is to be redone.
@@ -206,7 +257,7 @@ class Observer:
             and digest == entry.digest
             and (application, now.presence) == (entry.application, entry.presence)
         ):
-            return Verdict(replace(now, recorded=entry.recorded))
+            return Verdict(now)
         return await self._changed(entry, now, seen, kept)
 
     async def _changed(
@@ -219,32 +270,25 @@ class Observer:
         if rebased is not None:
             blobs.append(stored := self._kept.put(rebased))
             now = replace(now, kept=stored.digest, digest=self._digest(seen, rebased))
-        now = replace(now, recorded=seen.version)
         observation = _observation(now, seen, body)
         if rebased is not None:
             observation = replace(observation, kept=now.kept)
         return Verdict(now, observation, tuple(blobs))
 
     async def _rebased(self, kept: Kept, seen: Look) -> Kept | None:
-        """Return another kept form where the server now reads differently what we applied.
-
-        Only where nobody else can have made the difference: all that differs has no author.
-        """
+        """Return another kept form where the server now reads differently what we applied."""
         if seen.presence is not Presence.PRESENT:
             return None
-        found = differences(kept, seen.live, seen.ref)
-        if not found or any(difference.manager for difference in found):
+        _, still_ours = compare_with(kept, seen.live, seen.ref)
+        if not still_ours:
             return None
-        answer = await self._reread(seen.ref, seen.uid)
-        reading = freeze(answer) if answer is not None else None
+        reading = await self._reread(seen.ref, seen.uid)
         if reading is None or differences(reading, seen.live, seen.ref):
             return None
         return reading
 
     def _digest(self, seen: Look, kept: Kept | None) -> str:
-        others: list[Difference] = []
-        if kept is not None:
-            others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
+        others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
         return change_digest(kept, seen.live, others, seen.health, seen.message, seen.presence)
 
     def _gone(self, entry: Entry, source: str) -> None:
@@ -260,7 +304,8 @@ class Observer:
 
 def _is_news(entry: Entry, uid: str, version: str) -> bool:
     if entry.uid != uid:
-        return True
+        # A late event of an earlier object of this name has an earlier version.
+        return not is_older(version, entry.version)
     # A uid never comes back: an event of an object that is gone is a late one.
     return entry.presence is not Presence.ABSENT and is_newer(version, entry.version)
 
@@ -278,7 +323,6 @@ def _entry(seen: Look, digest: str, kept: str | None, application: str) -> Entry
         ref=seen.ref,
         uid=seen.uid,
         version=seen.version,
-        recorded="",
         digest=digest,
         kept=kept,
         presence=seen.presence,

@@ -50,7 +50,7 @@ def check_command(command: Any, allowed: tuple[str, ...]) -> str:
         raise AccessRefused(
             "exec-refused",
             f"The kubeconfig wants to run the credential plugin {str(command)[:200]!r}, which is "
-            "not on the allow list; add it to the setting `exec_commands` if you trust it.",
+            "not on the allow list; add it to the setting `exec_plugins` if you trust it.",
         )
     return command
 

@@ -87,7 +87,12 @@ class Recorder:
                 await self._changed.wait()
 
     async def run(self) -> None:
-        """Append for ever. Raises what the log raises, except that it cannot be reached now."""
+        """Append for ever. Raises what the log raises, except that it cannot be reached now.
+
+        What an earlier run left unappended is dropped: the reader begins with what is recorded.
+        """
+        self._queue.clear()
+        self._bytes, self._done = 0, self._added
         while True:
             while self._queue:
                 items = self._take()

@@ -11,14 +11,14 @@ MIB = 1024 * KIB
 class ClusterSettings(Struct, frozen=True, kw_only=True):
     """Limits and habits of all clusters. Times are seconds, sizes are bytes.
 
-    `kubeconfig_roots` are the folders below which a kubeconfig may lie; `exec_commands` are the
+    `kubeconfig_roots` are the folders below which a kubeconfig may lie; `exec_plugins` are the
     credential plugins that may be run, written as kubeconfigs write them (a bare name, or an
     absolute path); `allow_insecure_tls` lets a kubeconfig turn verification off, or name a server
     that speaks plain HTTP beyond this machine.
     """
 
     kubeconfig_roots: tuple[str, ...] = ()
-    exec_commands: tuple[str, ...] = ()
+    exec_plugins: tuple[str, ...] = ()
     allow_insecure_tls: bool = False
 
     requests: int = 16

@@ -16,7 +16,11 @@ from events.vocabulary import Outcome
 _MAX_MESSAGE = 1000
 _MANAGER = re.compile(r'conflicts? with "([^"]{1,200})"')
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_NOT_RETRIED = ("field not declared in schema", "duplicate entries for key")
+_NOT_RETRIED = (
+    "failed to create typed patch object",
+    "field not declared in schema",
+    "duplicate entries for key",
+)
 
 
 class Cause(Struct, frozen=True):

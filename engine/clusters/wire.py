@@ -99,6 +99,17 @@ def header(body: bytes | Raw) -> Meta:
     return meta
 
 
+def version_of(body: bytes | Raw) -> str:
+    """Read no more than the resourceVersion; a bookmark has nothing else. Raises `Garbage`."""
+    try:
+        version = _header.decode(body).metadata.resource_version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Garbage(f"an object that cannot be read: {_short(error)}") from None
+    if not version:
+        raise Garbage("an object without resourceVersion")
+    return version
+
+
 def object_of(body: bytes | Raw) -> dict[str, Any]:
     """Read an object whole. Raises `Garbage`."""
     try:

@@ -30,6 +30,24 @@ class Output:
         return orjson.loads(self.stdout)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the API server answered."""
+
+    status: int
+    text: bytes
+
+    @property
+    def body(self) -> Any:
+        """The body, parsed; raises `orjson.JSONDecodeError` when it is not one JSON value."""
+        return orjson.loads(self.text)
+
+    @property
+    def events(self) -> list[Any]:
+        """The events of a watch that has ended, parsed; raises as `body` does."""
+        return [orjson.loads(line) for line in self.text.splitlines()]
+
+
 class Cluster:
     """A cluster that a kubeconfig leads to."""
 
@@ -80,12 +98,19 @@ class Cluster:
         return output
 
     async def apply(
-        self, *manifests: Mapping[str, Any], user: str = "admin", manager: str = "kubectl"
+        self,
+        *manifests: Mapping[str, Any],
+        user: str = "admin",
+        manager: str = "kubectl",
+        namespace: str = "default",
     ) -> None:
-        """Apply manifests server-side, forcing conflicts, as field manager `manager`."""
+        """Apply manifests server-side, forcing conflicts, as field manager `manager`.
+
+        Those that name no namespace go to `namespace`.
+        """
         await self.kubectl(
             *("apply", "--server-side", "--force-conflicts", f"--field-manager={manager}"),
-            *("-f", "-"),
+            *("--namespace", namespace, "-f", "-"),
             user=user,
             stdin=manifests,
         )

@@ -6,6 +6,7 @@ Every test in this folder has the marker `e2e` and runs only when `-m e2e` asks 
 
 import os
 import re
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -55,11 +56,6 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     """A cluster for the tests of one module: a control plane, or the one that is there."""
@@ -77,8 +73,17 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 def control_plane(cluster: Cluster) -> ControlPlane:
     """The module's cluster, for tests that stop its parts or read its audit log."""
     if not isinstance(cluster, ControlPlane):
-        pytest.skip(f"a cluster that is there is not ours to stop: {HOW_TO_GET}")
+        pytest.skip("the cluster that TRUEUP_E2E_KUBECONFIG names is not ours to stop or look into")
     return cluster
+
+
+@pytest.fixture
+async def namespace(cluster: Cluster) -> AsyncIterator[str]:
+    """A namespace for one test, so that a cluster that was there is left as it was."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    await cluster.kubectl("create", "namespace", name)
+    yield name
+    await cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 MakeControlPlane = Callable[..., Awaitable[ControlPlane]]

@@ -14,7 +14,6 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +32,7 @@ from tests.e2e.binaries import (
     existing_cluster,
     find_binaries,
 )
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Answer, Cluster
 from tests.e2e.pki import Authority, KeyPair, TokenSigner
 from tests.e2e.process import ControlPlaneError, Part, Port
 from tests.e2e.users import (
@@ -52,24 +51,6 @@ _SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the API server answered."""
-
-    status: int
-    text: bytes
-
-    @property
-    def body(self) -> Any:
-        """The body, parsed; raises `orjson.JSONDecodeError` when it is not one JSON value."""
-        return orjson.loads(self.text)
-
-    @property
-    def events(self) -> list[Any]:
-        """The events of a watch that has ended, parsed; raises as `body` does."""
-        return [orjson.loads(line) for line in self.text.splitlines()]
 
 
 class ControlPlane(Cluster):
@@ -330,7 +311,7 @@ class ControlPlane(Cluster):
             return f"{url}: {error!r}"
 
     async def _etcd_ready(self) -> str | None:
-        return await self._look(f"{self._etcd_url}/readyz")
+        return await self._look(f"{self._etcd_url}/health")
 
     async def _apiserver_ready(self) -> str | None:
         return await self._look(f"{self.server}/readyz")
@@ -338,7 +319,7 @@ class ControlPlane(Cluster):
     async def _controllers_ready(self) -> str | None:
         # It says it is healthy before it has built its controllers, and would end if the API
         # server went away while it does. Each controller has a line once all are built.
-        missing = await self._look(self._health_url, "[+]namespace-controller")
+        missing = await self._look(self._health_url, "[+]namespace")
         if missing is None:
             # Without it no pod is admitted; its controller needs a moment after the others.
             path = "/api/v1/namespaces/default/serviceaccounts/default"
@@ -365,19 +346,18 @@ class ControlPlane(Cluster):
 
 
 async def _up(folder: Path) -> None:
-    async with anyio.create_task_group() as group:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as group:
 
-        async def serve() -> None:
+            async def stop_on_signal() -> None:
+                async for _ in signals:
+                    group.cancel_scope.cancel()
+
+            group.start_soon(stop_on_signal)
             async with ControlPlane(folder) as plane:
                 print(plane.kubeconfig(), flush=True)
-                print("stop with Ctrl-C", file=sys.stderr)
+                print("other users' kubeconfigs are beside it; stop with Ctrl-C", file=sys.stderr)
                 await anyio.sleep_forever()
-
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            group.start_soon(serve)
-            async for _ in signals:
-                group.cancel_scope.cancel()
-                return
 
 
 def _find() -> int:
@@ -402,14 +382,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     up.add_argument("--dir", type=Path, required=True, help="its folder; kept, and taken up again")
     commands.add_parser("find", help="say what `make e2e` would use")
     chosen = parser.parse_args(arguments)
+    status = 0
     try:
         if chosen.command == "find":
-            return _find()
-        anyio.run(_up, chosen.dir)
-    except (BinariesError, ControlPlaneError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+            status = _find()
+        else:
+            anyio.run(_up, chosen.dir)
+    except* (BinariesError, ControlPlaneError) as failures:
+        for failure in failures.exceptions:
+            print(failure, file=sys.stderr)
+        status = 2
+    return status
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The harness itself: what every other end-to-end test takes for granted."""
 
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,11 +16,13 @@ import pytest
 
 from tests.e2e.binaries import BinariesError, find_binaries, kubectl_path
 from tests.e2e.cluster import Cluster, KubectlError
-from tests.e2e.harness import ControlPlane
+from tests.e2e.harness import ControlPlane, main
 from tests.e2e.process import ControlPlaneError
 from tests.e2e.users import User
 
 pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
 
 MakeControlPlane = Callable[..., Awaitable[ControlPlane]]
 
@@ -51,40 +54,45 @@ async def eventually(look: Callable[[], Awaitable[bool]], timeout: float = 20) -
             await anyio.sleep(0.05)
 
 
-async def test_server_side_apply_is_booked_to_its_field_manager(cluster: Cluster) -> None:
-    await cluster.apply(config_map("ssa", colour="red"), manager="painter")
-    first = (await cluster.get("configmap", "ssa"))["metadata"]
-    await cluster.apply(config_map("ssa", colour="red"), manager="painter")
-    second = (await cluster.get("configmap", "ssa"))["metadata"]
+async def test_server_side_apply_is_booked_to_its_field_manager(
+    cluster: Cluster, namespace: str
+) -> None:
+    metadata = []
+    for _ in range(2):
+        await cluster.apply(config_map("ssa", colour="red"), manager="painter", namespace=namespace)
+        metadata.append((await cluster.get("configmap", "ssa", "-n", namespace))["metadata"])
+    first, second = metadata
     assert [entry["manager"] for entry in first["managedFields"]] == ["painter"]
     assert second["resourceVersion"] == first["resourceVersion"]
 
 
-async def test_field_of_another_manager_is_a_conflict(cluster: Cluster) -> None:
-    await cluster.apply(config_map("conflict", colour="red"), manager="painter")
+async def test_field_of_another_manager_is_a_conflict(cluster: Cluster, namespace: str) -> None:
+    painted = config_map("conflict", colour="red")
+    await cluster.apply(painted, manager="painter", namespace=namespace)
     with pytest.raises(KubectlError, match=r"conflict with .*painter"):
         await cluster.kubectl(
-            *("apply", "--server-side", "--field-manager=sprayer", "-f", "-"),
+            *("apply", "--server-side", "--field-manager=sprayer", "-n", namespace, "-f", "-"),
             stdin=config_map("conflict", colour="blue"),
         )
 
 
-async def test_controllers_work(cluster: Cluster) -> None:
-    await cluster.apply(deployment("worked"))
+async def test_controllers_work(cluster: Cluster, namespace: str) -> None:
+    await cluster.apply(deployment("worked"), namespace=namespace)
 
     async def replica_set() -> bool:
-        return bool((await cluster.get("replicaset", "-l", "app=worked"))["items"])
+        return bool((await cluster.get("replicaset", "-n", namespace))["items"])
 
     await eventually(replica_set)
-    await cluster.kubectl("delete", "deployment", "worked", "--cascade=foreground", "--wait")
-    assert (await cluster.get("replicaset", "-l", "app=worked"))["items"] == []
+    await cluster.kubectl("delete", "deployment", "worked", "-n", namespace, "--cascade=foreground")
+    assert not await replica_set()
 
 
 async def test_namespace_is_emptied_and_deleted(cluster: Cluster) -> None:
-    await cluster.kubectl("create", "namespace", "short-lived")
-    await cluster.kubectl("create", "configmap", "inside", "-n", "short-lived")
-    await cluster.kubectl("delete", "namespace", "short-lived", "--wait")
-    gone = await cluster.kubectl("get", "namespace", "short-lived", check=False)
+    name = f"e2e-{secrets.token_hex(4)}"
+    await cluster.kubectl("create", "namespace", name)
+    await cluster.kubectl("create", "configmap", "inside", "-n", name)
+    await cluster.kubectl("delete", "namespace", name, "--wait")
+    gone = await cluster.kubectl("get", "namespace", name, check=False)
     assert "NotFound" in gone.stderr
 
 
@@ -290,6 +298,30 @@ async def test_incomplete_assets_are_an_error_and_not_passed_over(
         find_binaries()
 
 
+@pytest.mark.parametrize("command", [["find"], ["up", "--dir", "unused"]])
+def test_command_line_says_what_is_missing_and_exits_2(
+    command: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", "nowhere")
+    assert main(command) == 2
+    assert "KUBEBUILDER_ASSETS is 'nowhere'" in capsys.readouterr().err
+
+
+def test_nothing_at_hand_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.delenv("TRUEUP_E2E_KUBECONFIG", raising=False)
+    monkeypatch.setenv("TRUEUP_CONTROLPLANE_CACHE", str(tmp_path))
+    assert main(["find"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "make controlplane" in line
+
+
 @pytest.fixture
 async def by_hand(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[anyio.abc.Process]]]:
     """Starts `harness up` on one folder, as a person would."""
@@ -299,7 +331,7 @@ async def by_hand(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[anyio.
 
     async def up() -> anyio.abc.Process:
         command = [sys.executable, "-m", "tests.e2e.harness", "up", "--dir", str(tmp_path)]
-        started.append(await anyio.open_process(command, stderr=None))
+        started.append(await anyio.open_process(command, stderr=None, cwd=ROOT))
         return started[-1]
 
     yield up

@@ -17,8 +17,9 @@ import asyncpg
 import pytest
 from anyio.abc import Process
 
-from engine import embedded
+from engine import embedded_launch
 from engine.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from engine.embedded_folder import ServerFolder
 
 pytestmark = pytest.mark.anyio
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
@@ -177,13 +178,13 @@ async def test_where_namespaces_are_refused_root_falls_back_to_another_user(
         self: EmbeddedPostgres, identity: Any, *arguments: str, **options: Any
     ) -> Process:
         if identity.word == "namespace":
-            monkeypatch.setattr(embedded.embedded_launch, "__file__", "/nonexistent")
+            monkeypatch.setattr(embedded_launch, "__file__", "/nonexistent")
         try:
             return await launch(self, identity, *arguments, **options)
         finally:
-            monkeypatch.setattr(embedded.embedded_launch, "__file__", script)
+            monkeypatch.setattr(embedded_launch, "__file__", script)
 
-    script = embedded.embedded_launch.__file__
+    script = embedded_launch.__file__
     monkeypatch.setattr(EmbeddedPostgres, "_launch", refusing)
     async with EmbeddedPostgres(folder, FAST) as server:
         assert await kept(server) == 7
@@ -211,3 +212,45 @@ async def test_a_server_that_cannot_start_says_why(made: Path) -> None:
     assert caught.value.code == "start-failed"
     async with EmbeddedPostgres(made, FAST) as server:  # and holds no lock afterwards
         assert await kept(server) == 7
+
+
+def test_a_full_disk_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = ServerFolder(tmp_path)
+    before = b"LOG: of an earlier run\n"
+    said = b"FATAL:  could not write lock file: No space left on device\n"
+    folder.log_file.write_bytes(before + said)
+    assert folder.failure("did not start", len(before)).code == "disk-full"
+    assert folder.failure("did not start", len(before + said)).code == "start-failed"
+
+
+async def test_a_long_folder_keeps_its_address_when_the_server_is_started_again(
+    made: Path, tmp_path: Path
+) -> None:
+    folder = copy(made, tmp_path / ("long-" * 20))
+    async with EmbeddedPostgres(folder, FAST) as server, anyio.create_task_group() as tasks:
+        tasks.start_soon(server.keep)
+        first, dsn = server.pid, server.dsn
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: server.pid != first and server.ready)
+        assert server.dsn == dsn
+        assert await kept(server) == 7
+        tasks.cancel_scope.cancel()
+
+
+async def test_without_the_binaries_it_says_what_to_install(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbeddedPostgresError, match="--database-url") as caught:
+        async with EmbeddedPostgres(made, FAST):
+            pass
+    assert caught.value.code == "no-binaries"
+
+
+async def test_an_unfinished_first_start_is_begun_again(tmp_path: Path) -> None:
+    half = tmp_path / "pg" / "data.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    async with EmbeddedPostgres(tmp_path / "pg", FAST) as server:
+        await execute(server, "SELECT 1")
+    assert not exists(half)

@@ -1,0 +1,60 @@
+"""`trueup demo`: the whole line on simulated clusters, told as it happens."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def demo(*, exit: bool = False, data_dir: Path | None = None, clusters: int = 3) -> None:  # noqa: A002
+    """Tell the story: sync, roll out, drift, hold, kill -9; on embedded Postgres and a real Git.
+
+    --exit ends when the story is told; otherwise the server stays up until Ctrl-C.
+
+    For example:
+
+        trueup demo --exit
+    """
+    import anyio
+
+    from engine.cli.demo_stage import DemoFailed
+    from engine.cli.simulate import names_of
+
+    if clusters < 1:
+        sys.stderr.write("trueup demo: --clusters must be 1 or more\n")
+        raise SystemExit(2)
+    with tempfile.TemporaryDirectory(prefix="trueup-demo-") as scratch:
+        folder = data_dir or Path(scratch)
+        if data_dir is not None and data_dir.exists() and any(data_dir.iterdir()):
+            sys.stderr.write(f"trueup demo: {data_dir} is not empty; name another folder\n")
+            raise SystemExit(2)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            anyio.run(_play, folder, names_of(clusters), exit)
+        except DemoFailed as failed:
+            sys.stderr.write(f"trueup demo: {failed}\n")
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            sys.stdout.write("stopped\n")
+
+
+async def _play(folder: Path, clusters: list[str], ends: bool) -> None:
+    import anyio
+
+    from engine.cli.demo_stage import Stage
+    from engine.cli.demo_story import Story
+
+    stage = Stage(folder, clusters)
+    try:
+        started = time.monotonic()
+        await stage.open()
+        await Story(stage, started).tell()
+        if not ends:
+            sys.stdout.write(f"\nThe server stays at {stage.url} until Ctrl-C.\n")
+            sys.stdout.flush()
+            await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await stage.close()

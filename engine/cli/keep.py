@@ -1,0 +1,104 @@
+"""`rebuild`, `version`, `completion`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from engine.cli.client import connect
+from engine.cli.connection import HERE, Connection
+from engine.cli.errors import CliError
+from engine.cli.output import Format, note, print_data, print_fields, safe, say
+
+Output = Annotated[Format, Parameter(name=["--output", "-o"])]
+
+
+async def rebuild(view: str, /, *, output: Output = "table", at: Connection = HERE) -> int:
+    """Fold a view anew from the log, beside the live one, and put it in its place.
+
+    For example:
+
+        trueup rebuild targets
+    """
+    from urllib.parse import quote
+
+    last: Any = {}
+    async with connect(at) as client:
+        path = f"/v1/views/{quote(view, safe='')}/rebuild"
+        async with aclosing(client.lines("POST", path)) as lines:
+            async for last in lines:
+                if "position" in last:
+                    share = 100 * last["position"] // max(1, last["head"])
+                    note(f"{safe(view)}: {last['position']} of {last['head']} events ({share} %)")
+    if "error" in last:
+        raise CliError(last["error"], code=last["code"])
+    if "done" not in last:
+        raise CliError(f"the rebuild of {view} broke off", hint="is the server being stopped?")
+    done = last["done"]
+    if not print_data(output, done):
+        same = "as before" if done["equal"] else f"{len(done['differing'])} differed before"
+        say(f"{safe(view)} rebuilt: {done['documents']} documents at {done['position']}, {same}")
+        for key in done["differing"]:
+            say(f"  {safe(key)}")
+    return 0
+
+
+async def version(
+    *,
+    client: Annotated[
+        bool, Parameter(name="--client", negative="", help="only this command's, ask no server")
+    ] = False,
+    output: Output = "table",
+    at: Connection = HERE,
+) -> int:
+    """Say which release this is, and the server's, and how far its log and views are.
+
+    For example:
+
+        trueup version
+        trueup version --client
+    """
+    from engine.cli.program import release
+
+    value: dict[str, Any] = {"client": release()}
+    problem = ""
+    if not client:
+        try:
+            async with connect(at) as found:
+                value["server"] = {"url": found.place.url, **await found.get("/v1/version")}
+        except CliError as error:
+            if error.status:
+                raise
+            problem = error.message
+    if not print_data(output, value):
+        server = value.get("server", {})
+        print_fields(
+            {
+                "client": value["client"],
+                "server": server.get("version"),
+                "url": server.get("url"),
+                "log": server.get("logId"),
+                "position": server.get("position"),
+                "views at": server.get("views"),
+                "you are": server.get("actor"),
+            }
+        )
+    if problem:
+        note(f"no server: {safe(problem)}")
+    return 0
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print a completion script for a shell.
+
+    For example:
+
+        source <(trueup completion bash)
+        trueup completion fish > ~/.config/fish/completions/trueup.fish
+    """
+    from engine.cli.program import make_app
+
+    say(make_app().generate_completion(prog_name="trueup", shell=shell).rstrip())
+    return 0

@@ -1,0 +1,174 @@
+"""`get`: resources and targets in tables, or whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from msgspec import Struct
+
+from engine.cli.client import connect
+from engine.cli.connection import HERE, Connection
+from engine.cli.names import path_of, split_name
+from engine.cli.output import Format, age, note, print_data, print_table
+
+Item = dict[str, Any]
+
+
+class Column(Struct, frozen=True):
+    """A column of a table: its header, its value, and whether it is for `-o wide` only."""
+
+    header: str
+    value: Callable[[Item], object]
+    wide: bool = False
+    flexible: bool = False
+
+
+async def get(
+    kind: str,
+    name: str | None = None,
+    /,
+    *,
+    application: Annotated[str | None, Parameter(help="only targets of this one")] = None,
+    cluster: Annotated[str | None, Parameter(help="only targets on this one")] = None,
+    output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
+    at: Connection = HERE,
+) -> int:
+    """List repositories, clusters, applications or targets, and how they stand.
+
+    For example:
+
+        trueup get targets
+        trueup get targets --cluster prod -o wide
+        trueup get application shop -o yaml
+        trueup get targets -o jsonl | jq -r 'select(.sync != "synced") | .target'
+    """
+    collection, short = split_name(kind, name)
+    async with connect(at) as client:
+        if short and collection == "targets":
+            items = [(await client.get(path_of(collection, client.project, short)))["status"]]
+        elif short:
+            items = [await client.get(path_of(collection, client.project, short))]
+        else:
+            query = {"application": application, "cluster": cluster}
+            filters = query if collection == "targets" else None
+            items = await client.pages(f"/v1/{collection}/{client.project}", filters)
+    value = items[0] if short else {"items": items}
+    if not print_data(output, value, items):
+        show(COLUMNS[collection], items, wide=output == "wide")
+        if not items:
+            note(f"there are no {collection} in project {client.project}")
+    return 0
+
+
+def show(columns: Sequence[Column], items: Sequence[Item], *, wide: bool) -> None:
+    """Print items as a table."""
+    shown = [column for column in columns if wide or not column.wide]
+    print_table(
+        [column.header for column in shown],
+        [[column.value(item) for column in shown] for item in items],
+        # Who asks for a wide table wants to read it whole.
+        flexible=[] if wide else [column.header for column in shown if column.flexible],
+    )
+
+
+def labels(item: Item) -> str:
+    """Write a resource's labels."""
+    found = item["resource"]["metadata"].get("labels", {})
+    return ",".join(f"{key}={value}" for key, value in found.items())
+
+
+def short(commit: object) -> str:
+    """Write a commit's id as people do."""
+    return str(commit or "")[:10]
+
+
+def _since(text: str | None) -> str:
+    return age(text, time.time())
+
+
+def _ref(item: Item) -> str:
+    ref = item["resource"]["spec"].get("ref", {})
+    return (
+        next((str(value)[:30] for value in ref.values()), "")
+        or item["state"]["ref"].rpartition("/")[2]
+    )
+
+
+def _source_state(item: Item) -> str:
+    failure = item["state"]["failure"]
+    if failure:
+        return f"failed: {failure['message']}"
+    return "ok" if item["state"]["commit"] else "pending"
+
+
+def _cluster_state(item: Item) -> str:
+    lost = item["state"]["lost"]
+    if lost:
+        return "lost"
+    return "connected" if item["state"]["connected"] else "pending"
+
+
+def _cluster_why(item: Item) -> str:
+    lost = item["state"]["lost"]
+    return lost["message"] if lost else ""
+
+
+def _unreadable(item: Item) -> str:
+    kinds = item["state"]["kinds"]
+    return ",".join(kind for kind, state in sorted(kinds.items()) if state.get("code"))
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "targets": (
+        Column("TARGET", lambda item: item["target"], flexible=True),
+        Column("SYNC", lambda item: item["sync"]),
+        Column("HEALTH", lambda item: item["health"]),
+        Column("REVISION", lambda item: short(item["revision"])),
+        Column("DESIRED", lambda item: short(item["desiredRevision"]), wide=True),
+        Column("OBJECTS", lambda item: item["objects"], wide=True),
+        Column("DRIFT", lambda item: item["differences"], wide=True),
+        Column("SYNCED", lambda item: _since(item.get("syncedAt")), wide=True),
+        Column("POSITION", lambda item: item["position"], wide=True),
+        Column("REASON", lambda item: item["reason"], flexible=True),
+    ),
+    "applications": (
+        Column("APPLICATION", lambda item: item["name"], flexible=True),
+        Column("SYNC", lambda item: "suspended" if item["suspended"] else item["sync"]),
+        Column("TARGETS", lambda item: f"{item['synced']}/{item['total']}"),
+        Column("HEALTH", lambda item: item["health"]),
+        Column("RENDERED", lambda item: short(item["state"]["commit"])),
+        Column("OBJECTS", lambda item: item["state"]["count"], wide=True),
+        Column("DECLARED", lambda item: _since(item["at"]), wide=True),
+        Column("BY", lambda item: item["actor"], wide=True),
+        Column("POSITION", lambda item: item["position"], wide=True),
+        Column("SOURCE", lambda item: _source(item), flexible=True),
+    ),
+    "clusters": (
+        Column("CLUSTER", lambda item: item["name"], flexible=True),
+        Column("STATE", _cluster_state),
+        Column("VERSION", lambda item: item["state"]["serverVersion"]),
+        Column("SINCE", lambda item: _since(item["state"]["since"])),
+        Column("UNREADABLE", _unreadable, wide=True),
+        Column("POSITION", lambda item: item["position"], wide=True),
+        Column("WHY", _cluster_why, wide=True),
+        Column("LABELS", labels, flexible=True),
+    ),
+    "repositories": (
+        Column("REPOSITORY", lambda item: item["name"], flexible=True),
+        Column("REF", _ref, flexible=True),
+        Column("COMMIT", lambda item: short(item["state"]["commit"])),
+        Column("SINCE", lambda item: _since(item["state"]["movedAt"])),
+        Column("POSITION", lambda item: item["position"], wide=True),
+        Column("URL", lambda item: item["resource"]["spec"]["url"], wide=True),
+        Column("STATE", _source_state, flexible=True),
+    ),
+}
+
+
+def _source(item: Item) -> str:
+    source = item["resource"]["spec"]["source"]
+    path = source.get("path", ".")
+    return str(source["repository"]) + ("" if path == "." else f":{path}")

@@ -1,0 +1,91 @@
+"""`run`: the engine itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from engine.cli.errors import CliError
+from engine.cli.output import note
+from engine.settings import FIELDS, SettingsRefused, flag_of, load
+
+SETTINGS = Group(
+    "Settings", help="Each can be set in the environment and a file too: docs/settings.md"
+)
+
+
+async def _run(config: Path | None = None, **flags: Any) -> int:
+    """Run the engine and its API until SIGTERM or Ctrl-C.
+
+    Without --database-url it keeps a Postgres of its own in --data-dir.
+
+    For example:
+
+        trueup run --repository-roots ~/git --kubeconfig-roots ~/.kube
+        trueup run --database-url postgresql://trueup@db/trueup --listen 127.0.0.1:9000
+    """
+    try:
+        settings = load(flags, config=config)
+    except SettingsRefused as error:
+        raise CliError("the settings cannot be used", lines=error.problems) from error
+    from engine.compose import serve
+    from engine.logs import configure
+
+    configure(settings.log_level, settings.log_format)
+    try:
+        await serve(settings, ready=_ready)
+    except* (OSError, ValueError) as errors:
+        first = _first(errors)
+        raise CliError(f"the engine cannot run: {first}") from first
+    return 0
+
+
+def _ready(url: str) -> None:
+    note(f"Trueup serves {url}; stop it with Ctrl-C")
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _with_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function a keyword for every setting, so that none can be forgotten as a flag."""
+    parameters = [
+        inspect.Parameter(
+            "config",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Path | None, Parameter(help="the settings file (TOML)")],
+        )
+    ]
+    for name, field in FIELDS.items():
+        kind: Any = str
+        if field.kind.startswith("list"):
+            kind = list[str]
+        elif field.kind == "yes or no":
+            kind = bool
+        default = f" (default: {field.default})" if field.default else ""
+        about = Parameter(
+            name=flag_of(name), help=field.description + default, group=SETTINGS, negative=""
+        )
+        parameters.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind | None, about],
+            )
+        )
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {item.name: item.annotation for item in parameters}
+    return function
+
+
+run = _with_flags(_run)

@@ -1,0 +1,367 @@
+"""One cluster: everything in this package put together behind `engine.ports.ClusterPort`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+import anyio
+import anyio.abc
+import msgspec
+from msgspec import Struct
+
+from engine.clusters.access import AccessReader
+from engine.clusters.apply import Deeds, DesiredBody
+from engine.clusters.backoff import Bell
+from engine.clusters.connect import Connection, Refused, Unreachable
+from engine.clusters.contact import Contact
+from engine.clusters.discovery import Discovery, KindUnknown
+from engine.clusters.kept import KeptForms
+from engine.clusters.memory import Baseline, Memory
+from engine.clusters.observe import Observer
+from engine.clusters.paths import group_path, is_segment
+from engine.clusters.record import Recorder
+from engine.clusters.settings import ClusterSettings
+from engine.clusters.watch import KindWatcher, Tools
+from engine.clusters.wire import Garbage
+from engine.objects.foreign import ALLOWED
+from engine.objects.identity import ObjectRefused
+from engine.objects.redact import Redactor
+from engine.ports import Answer, ApplyRequest, Clock, KindInfo
+from engine.resources.model import ClusterSpec
+from events.catalog import ClusterConnected, ClusterLost, ObservationConfirmed
+from events.event import Actor, stream
+from events.log import EventLog
+from events.vocabulary import ObjectRef, Presence
+
+_CRDS = "apiextensions.k8s.io/v1"
+_ESTABLISHED_POLL = 0.1
+_ESTABLISHED_POLL_MOST = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Baselines(Protocol):
+    """What the log already has of one cluster, read from the views."""
+
+    async def load(self) -> Iterable[Baseline]:
+        """Return every object last recorded, those that are absent included."""
+        ...
+
+    async def kinds(self) -> Mapping[tuple[str, str], str]:
+        """Return each kind last recorded, by (apiVersion, kind): "" readable, else the code."""
+        ...
+
+
+class Cluster:
+    """A Kubernetes API, observed and acted upon: implements `engine.ports.ClusterPort`.
+
+    `run` must be running for anything here to work. What is observed goes to the stream
+    `cluster/<project>/<name>`; `desired_body` gives the body that was last applied to an object,
+    for the one dry run that tells a server's new reading from drift.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        name: str,
+        spec: ClusterSpec,
+        *,
+        log: EventLog,
+        redactor: Redactor,
+        baselines: Baselines,
+        clock: Clock,
+        settings: ClusterSettings,
+        desired_body: DesiredBody | None = None,
+        foreign_allowed: Collection[str] = ALLOWED,
+    ) -> None:
+        self._name, self._clock, self._settings, self._baselines = name, clock, settings, baselines
+        self._connection = Connection(AccessReader(spec, settings, clock), settings)
+        self._discovery = Discovery(self._connection, clock, settings.discovery_interval)
+        self._memory = Memory()
+        self._recorder = Recorder(
+            log, stream("cluster", project, name), Actor(f"cluster:{name}"), clock, settings
+        )
+        self._contact = Contact(
+            self._connection, clock, settings, connected=self._connected, lost=self._lost
+        )
+        kept = KeptForms(log, clock, settings)
+        self._observer = Observer(
+            log_id=log.log_id,
+            memory=self._memory,
+            kept=kept,
+            redactor=redactor,
+            recorder=self._recorder,
+            fetch=lambda ref: self._deeds.fetch(ref),
+            reread=lambda ref, uid: self._deeds.reread(ref, uid),
+            watched=lambda api_version, kind: (api_version, kind) in self._watchers,
+            foreign_allowed=foreign_allowed,
+        )
+        self._deeds = Deeds(
+            connection=self._connection,
+            discovery=self._discovery,
+            memory=self._memory,
+            observer=self._observer,
+            redactor=redactor,
+            desired_body=desired_body,
+            trouble=self._contact.trouble,
+        )
+        self._tools = Tools(
+            connection=self._connection,
+            discovery=self._discovery,
+            observer=self._observer,
+            memory=self._memory,
+            kept=kept,
+            recorder=self._recorder,
+            clock=clock,
+            settings=settings,
+        )
+        self._wanted: dict[str, frozenset[tuple[str, str]]] = {}
+        self._watchers: dict[tuple[str, str], KindWatcher] = {}
+        self._scopes: dict[tuple[str, str], anyio.CancelScope] = {}
+        self._recorded_kinds: Mapping[tuple[str, str], str] = {}
+        self._wants = Bell(clock)
+        self._rounds = Bell(clock)
+        self._progress = anyio.Event()
+        self._was_lost = False
+
+    # What is known.
+
+    @property
+    def ready(self) -> bool:
+        """Whether the cluster answers and every wanted kind was listed, or found unreadable."""
+        return self._contact.is_connected and all(
+            kind in self._watchers and self._watchers[kind].is_settled for kind in self._kinds()
+        )
+
+    async def until_ready(self) -> None:
+        """Wait until `ready`."""
+        while not self.ready:
+            await self._progress.wait()
+
+    async def want(self, application: str, kinds: Collection[tuple[str, str]]) -> None:
+        """Say which (apiVersion, kind) an application (`project/name`) uses here; () for none."""
+        wanted = frozenset(kinds)
+        if wanted == self._wanted.get(application, frozenset()):
+            return
+        if wanted:
+            self._wanted[application] = wanted
+        else:
+            del self._wanted[application]
+        self._wants.ring()
+        self._progressed()
+
+    async def kind(self, api_version: str, kind: str) -> KindInfo | None:
+        """Look a kind up; None where there is none, or where that cannot be told now."""
+        try:
+            return await self._discovery.find(api_version, kind)
+        except KindUnknown:
+            return None
+        except Unreachable:
+            self._contact.trouble()
+            return None
+
+    # What is done.
+
+    async def apply(self, request: ApplyRequest) -> Answer:
+        """Server-side apply as manager `trueup`."""
+        return await self._deeds.apply(request)
+
+    async def delete(
+        self, ref: ObjectRef, uid: str, resource_version: str, observed: str
+    ) -> Answer:
+        """Delete in the background, with the same preconditions as an apply."""
+        return await self._deeds.delete(ref, uid, resource_version, observed)
+
+    async def established(self, name: str, timeout: float) -> bool:
+        """Wait until a CustomResourceDefinition is Established and its kinds are served.
+
+        False after `timeout` seconds.
+        """
+        end = self._clock.monotonic() + timeout
+        pause = _ESTABLISHED_POLL
+        while not await self._is_served(name):
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return False
+            await self._clock.sleep(min(pause, left))
+            pause = min(pause * 1.5, _ESTABLISHED_POLL_MOST)
+        for watcher in self._watchers.values():
+            if not watcher.is_readable:
+                watcher.kick()
+        return True
+
+    async def run(self) -> None:
+        """Observe until cancelled. Raises what the log and the baselines raise, nothing else."""
+        self._memory.load(await self._baselines.load())
+        self._recorded_kinds = await self._baselines.kinds()
+        try:
+            async with self._connection, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._recorder.run)
+                tasks.start_soon(self._contact.run)
+                tasks.start_soon(self._keep_watchers, tasks)
+                tasks.start_soon(self._keep_rounds)
+                tasks.start_soon(self._keep_strays)
+        finally:
+            # Another run begins afresh; what is remembered stays as good as what was recorded.
+            self._contact.is_connected = False
+            self._watchers.clear()
+            self._scopes.clear()
+
+    # Tasks of `run`.
+
+    async def _keep_watchers(self, tasks: anyio.abc.TaskGroup) -> None:
+        while True:
+            wanted = self._kinds()
+            for kind in [kind for kind in self._watchers if kind not in wanted]:
+                self._scopes.pop(kind).cancel()
+                watcher = self._watchers.pop(kind)
+                self._recorded_kinds = {**self._recorded_kinds, **watcher.recorded}
+            for kind in sorted(wanted - self._watchers.keys()):
+                watcher = KindWatcher(
+                    *kind,
+                    self._tools,
+                    recorded=self._recorded_kinds.get(kind),
+                    alive=self._contact.alive,
+                    settled=self._progressed,
+                )
+                self._watchers[kind] = watcher
+                self._scopes[kind] = scope = anyio.CancelScope()
+                tasks.start_soon(_run_in, scope, watcher)
+            self._progressed()
+            await self._wants.wait(self._settings.relist_interval)
+
+    async def _keep_rounds(self) -> None:
+        """Now and then list everything afresh, and say that it is as it was recorded."""
+        interval = self._settings.relist_interval
+        is_due = False
+        while True:
+            await self.until_ready()
+            if is_due:
+                for watcher in list(self._watchers.values()):
+                    if watcher.is_readable:
+                        await watcher.refresh()
+            if self._watchers and self.ready:
+                self._recorder.fact(self._confirmation())
+            # Rung after a loss: then every kind has been listed afresh already.
+            is_due = not await self._rounds.wait(interval * (0.9 + self._clock.random() / 5))
+
+    async def _keep_strays(self) -> None:
+        """Look now and then at what no watch brings: objects that lost our label."""
+        while True:
+            await self._clock.sleep(self._settings.doubt_interval)
+            for ref in list(self._observer.strays.values()):
+                try:
+                    await self._observer.confirm(ref)
+                except (Unreachable, Refused, KindUnknown, Garbage, ObjectRefused) as error:
+                    _logger.info("%s cannot be looked at: %s", ref, error)
+
+    # Details.
+
+    def _kinds(self) -> frozenset[tuple[str, str]]:
+        return frozenset().union(*self._wanted.values())
+
+    def _progressed(self) -> None:
+        self._progress.set()
+        self._progress = anyio.Event()
+
+    def _connected(self, version: str) -> None:
+        self._recorder.fact(ClusterConnected(version))
+        for watcher in self._watchers.values():
+            watcher.kick()
+        if self._was_lost:
+            self._was_lost = False
+            self._rounds.ring()
+        self._progressed()
+
+    def _lost(self, code: str, message: str) -> None:
+        self._recorder.fact(ClusterLost(code, message))
+        self._was_lost = True
+        for watcher in self._watchers.values():
+            watcher.distrust()
+
+    def _confirmation(self) -> ObservationConfirmed:
+        readable = {
+            (api_version.rpartition("/")[0], kind)
+            for (api_version, kind), watcher in self._watchers.items()
+            if watcher.is_readable
+        }
+        lines = sorted(
+            f"{entry.ref.identity} {entry.digest}\n"
+            for entry in self._memory
+            if entry.presence is not Presence.ABSENT
+            and (entry.ref.group, entry.ref.kind) in readable
+        )
+        root = hashlib.sha256("".join(lines).encode()).hexdigest()
+        return ObservationConfirmed(len(lines), root)
+
+    async def _is_served(self, name: str) -> bool:
+        if not is_segment(name):
+            return False
+        path = f"{group_path(_CRDS)}/customresourcedefinitions/{name}"
+        try:
+            response = await self._connection.request("GET", path)
+            if not response.is_success:
+                return False
+            definition = _definitions.decode(response.body)
+            if not definition.is_established:
+                return False
+            # Established comes a moment before the kinds can be discovered.
+            for version in definition.served:
+                self._discovery.forget(version)
+                await self._discovery.find(version, definition.spec.names.kind)
+        except Unreachable:
+            self._contact.trouble()
+            return False
+        except (KindUnknown, msgspec.MsgspecError, RecursionError):
+            return False
+        return True
+
+
+async def _run_in(scope: anyio.CancelScope, watcher: KindWatcher) -> None:
+    with scope:
+        await watcher.run()
+
+
+class _Names(Struct):
+    kind: str
+
+
+class _Version(Struct):
+    name: str
+    served: bool = True
+
+
+class _Spec(Struct):
+    group: str
+    names: _Names
+    versions: tuple[_Version, ...]
+
+
+class _Condition(Struct):
+    type: str
+    status: str
+
+
+class _Status(Struct):
+    conditions: tuple[_Condition, ...] | None = None
+
+
+class _Definition(Struct):
+    spec: _Spec
+    status: _Status = msgspec.field(default_factory=_Status)
+
+    @property
+    def is_established(self) -> bool:
+        return _Condition("Established", "True") in (self.status.conditions or ())
+
+    @property
+    def served(self) -> list[str]:
+        return [
+            f"{self.spec.group}/{version.name}" for version in self.spec.versions if version.served
+        ]
+
+
+_definitions = msgspec.json.Decoder(_Definition)

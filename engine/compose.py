@@ -1,0 +1,320 @@
+"""Builds the engine out of its parts, and takes it down in order: the only place that constructs.
+
+Order of start: database, log, lease, views, HTTP, then the work. Whoever waits for the lease is a
+standby: it serves nothing and touches nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from engine import telemetry
+from engine.assign import Assigner
+from engine.bodies import RenderedBodies
+from engine.clock import SystemClock
+from engine.clusters.settings import ClusterSettings
+from engine.conductor import Conductor, News
+from engine.decide.outcome import Backoff
+from engine.embedded import EmbeddedPostgres
+from engine.http.api import Api
+from engine.http.app import make_app, serving, tls_context
+from engine.http.guard import hosts_for
+from engine.http.local import Server, read_private, remove_server, write_private, write_server
+from engine.http.tokens import ensure_first_token
+from engine.objects.redact import Redactor
+from engine.reconcile import Limits, Reconciler
+from engine.render.rendering import Rendering
+from engine.resolve import Resolver
+from engine.settings import Settings, otlp_endpoint
+from engine.sources.mirror import Mirrors, MirrorSettings
+from engine.supervise import Children
+from engine.worlds import ClusterWorld, RepositoryWorld
+from events.catalog import EngineStarted, EngineStopped, Fact
+from events.connection import make_pool
+from events.event import Actor, NewEvent, StreamName
+from events.log import EventLog
+from events.postgres import open_log
+from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
+from projections.batch import Group
+from projections.build import Progress
+from projections.lease import Lease, hold
+from projections.postgres import PostgresViews
+from projections.rebuild import Rebuilt, rebuild
+from projections.runner import Runner
+from projections.store import Pool, Store
+
+logger = logging.getLogger(__name__)
+LEASE = "engine"
+LEASE_SECONDS = 5.0
+_CONNECTIONS = 20
+_KEY_BYTES = 32
+
+
+async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+    """Run an engine until it is cancelled or gets SIGTERM or SIGINT, then stop it in order.
+
+    `ready` is told the server's URL once requests are answered. Raises what keeps it from
+    starting.
+    """
+    stop = Stop()
+    async with anyio.create_task_group() as group:
+        group.start_soon(stop.on_signal)
+        group.start_soon(stop.on_cancel)
+        with anyio.CancelScope(shield=True) as stop.everything:
+            await _serve(settings, ready, stop)
+        group.cancel_scope.cancel()
+
+
+class Stop:
+    """Ends the work first, and what it stands on after it; before there is work, all at once."""
+
+    def __init__(self) -> None:
+        self.everything = anyio.CancelScope()
+        self._work: anyio.CancelScope | None = None
+        self._asked = False
+
+    def ask(self) -> None:
+        """Stop."""
+        self._asked = True
+        (self._work or self.everything).cancel()
+
+    def works_in(self, scope: anyio.CancelScope) -> None:
+        """Name the scope of the work, from when there is some."""
+        self._work = scope
+        if self._asked:
+            scope.cancel()
+
+    async def on_signal(self) -> None:
+        """Stop at SIGTERM or SIGINT."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                logger.info("stopping", extra={"signal": signal.Signals(number).name})
+                self.ask()
+
+    async def on_cancel(self) -> None:
+        """Stop when the caller is cancelled."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.ask()
+
+
+async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: Stop) -> None:
+    release = version_of("trueup")
+    directory = settings.directory
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    redactor = redactor_of(settings.redaction_key)
+    rendering = Rendering(
+        redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
+    )
+    clock = SystemClock()
+    telemetry.start(release, otlp_endpoint())
+    async with AsyncExitStack() as stack:
+        stack.callback(telemetry.stop)
+        dsn = settings.database_url
+        if dsn is None:
+            postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
+            dsn = postgres.dsn
+            keeper = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(keeper.cancel_scope.cancel)
+            keeper.start_soon(postgres.keep)
+        log = await stack.enter_async_context(open_log(dsn, packages=("events", "projections")))
+        pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
+        stack.callback(pool.terminate)
+        lease = await stack.enter_async_context(
+            hold(pool, LEASE, f"{socket.gethostname()}:{os.getpid()}", LEASE_SECONDS)
+        )
+        runner, views = await _start_views(stack, log, pool, lease, clock)
+        stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
+        await _say(log, clock, stream, EngineStarted(release, lease.epoch))
+        await ensure_first_token(log, clock, directory)
+        await views.reached(await log.head())
+        await stack.enter_async_context(
+            _serving(settings, _api(settings, log, views, pool, clock, release, runner), ready)
+        )
+        with anyio.CancelScope() as work:
+            stop.works_in(work)
+            await _work(settings, log, views, runner, lease, rendering, redactor, clock)
+        await _say(log, clock, stream, EngineStopped(lease.epoch))
+
+
+async def _start_views(
+    stack: AsyncExitStack, log: EventLog, pool: Pool, lease: Lease, clock: SystemClock
+) -> tuple[Runner, PostgresViews]:
+    group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
+    runner = Runner(log, Store(pool), group, clock, epoch=lease.epoch, report=_report)
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+    await tasks.start(runner.run)
+    return runner, PostgresViews(pool, group, watermark=runner.watermark)
+
+
+def _report(progress: Progress) -> None:
+    logger.info(
+        "views are being built",
+        extra={"position": progress.position, "head": progress.head, "rate": progress.rate},
+    )
+
+
+def _api(
+    settings: Settings,
+    log: EventLog,
+    views: PostgresViews,
+    pool: Pool,
+    clock: SystemClock,
+    release: str,
+    runner: Runner,
+) -> Api:
+    known = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS).views
+
+    async def rebuild_view(view: str, report: Callable[[Progress], None]) -> Rebuilt:
+        return await rebuild(log, Store(pool), known[view], report, clock=clock)
+
+    def unready() -> Mapping[str, str]:
+        return {}
+
+    return Api(
+        log=log,
+        views=views,
+        clock=clock,
+        version=release,
+        hosts=hosts_for(settings.address[0], settings.allowed_hosts),
+        repository_roots=settings.repository_roots,
+        kubeconfig_roots=settings.kubeconfig_roots,
+        secret_roots=settings.secret_roots,
+        ready=unready,
+        rebuild=rebuild_view,
+    )
+
+
+@asynccontextmanager
+async def _serving(
+    settings: Settings, api: Api, ready: Callable[[str], None] | None
+) -> AsyncIterator[None]:
+    host, port = settings.address
+    tls = None
+    if settings.tls_cert and settings.tls_key:
+        tls = tls_context(settings.tls_cert, settings.tls_key)
+    async with serving(make_app(api), host, port, tls) as (bound, number):
+        shown = f"[{bound}]" if ":" in bound else bound
+        url = f"{'https' if tls else 'http'}://{shown}:{number}"
+        directory = settings.directory
+        server = Server(
+            url=url,
+            pid=os.getpid(),
+            token_file=str(directory / "token"),
+            log_id=api.log.log_id,
+            ca_file=str(settings.tls_cert or ""),
+        )
+        write_server(directory, server)
+        logger.info("serving", extra={"url": url})
+        if ready is not None:
+            ready(url)
+        try:
+            yield
+        finally:
+            remove_server(directory, os.getpid())
+
+
+async def _work(
+    settings: Settings,
+    log: EventLog,
+    views: PostgresViews,
+    runner: Runner,
+    lease: Lease,
+    rendering: Rendering,
+    redactor: Redactor,
+    clock: SystemClock,
+) -> None:
+    """Follow, resolve, observe and correct, until cancelled."""
+    mirrors = Mirrors(
+        MirrorSettings(
+            folder=settings.directory / "mirrors",
+            repository_roots=settings.repository_roots,
+            secret_roots=settings.secret_roots,
+        )
+    )
+    clusters_settings = ClusterSettings(
+        kubeconfig_roots=tuple(str(root) for root in settings.kubeconfig_roots),
+        exec_plugins=settings.exec_plugins,
+        relist_interval=settings.resync_interval,
+    )
+    async with anyio.create_task_group() as group:
+        children = Children(group, clock)
+        sources = RepositoryWorld(children, mirrors, log, views, clock)
+        clusters = ClusterWorld(children, log, views, redactor, clock, clusters_settings)
+        reconciler = Reconciler(
+            log,
+            views,
+            clusters,
+            RenderedBodies(log, views, sources, rendering),
+            clock,
+            limits=Limits(
+                targets=settings.concurrency_total,
+                targets_per_cluster=settings.concurrency_per_cluster,
+            ),
+            backoff=Backoff(settings.retry_base, settings.retry_cap),
+            check_lease=lease.check,
+        )
+        conductor = Conductor(
+            _Feed(runner),
+            views,
+            sources,
+            clusters,
+            Resolver(log, views, sources, rendering, clock),
+            Assigner(log, views, clock),
+            reconciler,
+            clock,
+        )
+        await conductor.run()
+
+
+class _Feed:
+    """What the runner folds, as the conductor hears it."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[News]]:
+        async with self._runner.subscribe() as subscription:
+
+            async def news() -> AsyncIterator[News]:
+                async for folded in subscription:
+                    yield News(folded.events, folded.missed)
+
+            yield news()
+
+
+async def _say(log: EventLog, clock: SystemClock, stream: StreamName, fact: Fact) -> None:
+    event = NewEvent(
+        event_id=clock.event_id(),
+        stream=stream,
+        fact=fact,
+        actor=Actor("engine:supervisor"),
+        occurred_at=clock.now(),
+    )
+    await log.append([event])
+
+
+def redactor_of(path: Path) -> Redactor:
+    """Read the redaction key, made at first; raises PermissionError where others can read it."""
+    key = read_private(path)
+    if key is None:
+        key = secrets.token_bytes(_KEY_BYTES)
+        write_private(path, key)
+    if len(key) < _KEY_BYTES:
+        raise ValueError(f"{path} has {len(key)} bytes: a redaction key has {_KEY_BYTES}")
+    return Redactor(key, hashlib.sha256(b"trueup key id\n" + key).hexdigest()[:8])

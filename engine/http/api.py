@@ -1,0 +1,66 @@
+"""What the HTTP API needs of the rest: handed in by `engine.compose`, or by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+from msgspec import Struct
+
+from engine.ports import Clock
+from events.event import Actor
+from events.log import EventLog
+from projections.build import Progress
+from projections.rebuild import Rebuilt
+from projections.views import Views
+
+
+class Rebuild(Protocol):
+    """Rebuilds a view by name while the engine goes on."""
+
+    async def __call__(self, view: str, report: Callable[[Progress], None]) -> Rebuilt:
+        """Rebuild; `report` is called now and then. Raises `ViewError` or `LogError`."""
+        ...
+
+
+class Limits(Struct, frozen=True):
+    """What a request may cost. Times in seconds, sizes in bytes."""
+
+    body: int = 8 * 1024 * 1024
+    body_time: float = 30.0
+    resources: int = 5000
+    wait: float = 60.0
+    settle: float = 5.0
+    """How long a write waits until the views show it, before it answers anyway."""
+    heartbeat: float = 15.0
+
+
+class Api(Struct, frozen=True):
+    """The parts that handlers use.
+
+    `hosts` are the names that a Host header may have; the roots are folders below which a
+    declared path may lie. `ready` returns what keeps the engine from being ready, by part.
+    """
+
+    log: EventLog
+    views: Views
+    clock: Clock
+    version: str
+    hosts: frozenset[str]
+    repository_roots: tuple[Path, ...]
+    kubeconfig_roots: tuple[Path, ...]
+    secret_roots: tuple[Path, ...]
+    ready: Callable[[], Mapping[str, str]]
+    rebuild: Rebuild
+    limits: Limits = Limits()
+
+
+API = web.AppKey("api", Api)
+ACTOR: web.RequestKey[Actor] = web.RequestKey("actor", Actor)
+
+
+def api_of(request: web.Request) -> Api:
+    """Return the parts that a request's handler uses."""
+    return request.app[API]

@@ -1,0 +1,218 @@
+"""Declared resources: apply, delete, list, show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from engine.http.api import api_of
+from engine.http.problem import Refusal, bad_request, conflict, not_found
+from engine.http.references import check_references
+from engine.http.roots import check_roots
+from engine.http.wire import Query, reply
+from engine.http.writes import Write, append, reason_of, settled
+from engine.resources.model import STREAM_KINDS, Resource
+from engine.resources.parse import Problem, Refused, check_values, parse
+from engine.resources.record import PLURALS, declared, kind_of, stream_of
+from engine.resources.spelling import did_you_mean
+from events.catalog import Withdrawn
+from events.event import StreamName, stream
+from events.log import WrongVersion
+from projections.declared import DECLARED, DeclaredDocument
+from projections.projection import Found, Reader
+from projections.views import read_all
+
+TRIES = 5
+routes = web.RouteTableDef()
+
+
+class Applied(Struct, frozen=True):
+    """What applying one resource came to: created, configured or unchanged; and where it says."""
+
+    kind: str
+    project: str
+    name: str
+    result: str
+    position: int
+
+
+@routes.post("/v1/resources")
+async def apply_resources(request: web.Request) -> web.Response:
+    """Declare resources: all that changed, in one append, or none."""
+    Query(request).done()
+    api = api_of(request)
+    resources = await _resources_of(request)
+    problems = check_roots(api, resources)
+    for _ in range(TRIES):
+        versions = {name: await api.log.version(name) for name in map(stream_of, resources)}
+        await api.views.reached(await api.log.head())
+        async with api.views.snapshot() as reader:
+            problems = [*problems, *await check_references(reader, resources)]
+            if problems:
+                raise refused(problems)
+            known = await reader.get_many(DECLARED, versions)
+        changed = [resource for resource in resources if _result(resource, known) != "unchanged"]
+        writes = [
+            Write(stream_of(resource), declared(resource), versions[stream_of(resource)])
+            for resource in changed
+        ]
+        try:
+            return await _applied(request, resources, changed, known, writes)
+        except WrongVersion:
+            continue
+    raise conflict("busy", "others write to these resources all the time; try again")
+
+
+async def _applied(
+    request: web.Request,
+    resources: Sequence[Resource],
+    changed: Sequence[Resource],
+    known: Mapping[str, Found[DeclaredDocument]],
+    writes: Sequence[Write],
+) -> web.Response:
+    positions = {name: found.document.position for name, found in known.items()}
+    if writes:
+        appended = await append(request, writes)
+        for resource, position in zip(changed, appended.positions, strict=True):
+            positions[stream_of(resource)] = position
+        await settled(request, appended.last)
+    results = [
+        Applied(
+            kind_of(resource),
+            resource.metadata.project,
+            resource.metadata.name,
+            _result(resource, known),
+            positions[stream_of(resource)],
+        )
+        for resource in resources
+    ]
+    last = max(result.position for result in results)
+    return reply({"position": last, "results": results})
+
+
+@routes.delete("/v1/resources/{kind}/{project}/{name}")
+async def delete_resource(request: web.Request) -> web.Response:
+    """Take a resource back; with `cascade`, ask that its objects be deleted too."""
+    api = api_of(request)
+    query = Query(request)
+    cascade, reason = (
+        query.flag("cascade"),
+        reason_of({"reason": query.text("reason")}, required=False),
+    )
+    query.done()
+    kind = _kind(request.match_info["kind"])
+    if cascade and kind == "Repository":
+        raise bad_request("a repository has no objects on clusters: cascade means nothing here")
+    name = _stream_of_path(request, kind)
+    for _ in range(TRIES):
+        version = await api.log.version(name)
+        await api.views.reached(await api.log.head())
+        async with api.views.snapshot() as reader:
+            await declared_document(reader, kind, request.match_info["project"], name)
+            await _check_unused(reader, kind, name)
+        try:
+            withdrawn = Write(name, Withdrawn(kind, cascade, reason), version)
+            appended = await append(request, [withdrawn])
+        except WrongVersion:
+            continue
+        await settled(request, appended.last)
+        return reply({"position": appended.last, "stream": name, "cascade": cascade})
+    raise conflict("busy", "others write to this resource all the time; try again")
+
+
+async def declared_document(
+    reader: Reader, kind: str, project: str, name: StreamName
+) -> Found[DeclaredDocument]:
+    """Return a resource that is declared; a refusal with the nearest name where it is not."""
+    found = await reader.get(DECLARED, name)
+    if found is not None and not found.document.withdrawn:
+        return found
+    short = name.split("/", 2)[2]
+    others = await names_of(reader, kind, project)
+    raise not_found(f"no {kind} {short} in project {project}{did_you_mean(short, others)}")
+
+
+async def names_of(reader: Reader, kind: str, project: str) -> list[str]:
+    """Name the declared resources of a kind in a project, at most 1000."""
+    prefix = f"{STREAM_KINDS[kind]}/{project}/"
+    found = await reader.page(DECLARED, prefix=prefix, where={"kind": kind}, limit=1000)
+    return [item.document.name for item in found]
+
+
+async def _check_unused(reader: Reader, kind: str, name: StreamName) -> None:
+    if kind == "Application":
+        return
+    _, project, short = name.split("/", 2)
+    where = {"kind": "Application"} if kind == "Cluster" else {"repository": name}
+    found = await read_all(reader, DECLARED, prefix=f"app/{project}/", where=where)
+    applications = [item.document for item in found]
+    users = [
+        document.name
+        for document in applications
+        if kind == "Repository" or short in document.spec["targets"].get("clusters", ())
+    ]
+    if users:
+        shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        raise conflict(
+            "in-use",
+            f"{kind} {short} is named by {shown}: change or delete what names it first",
+            applications=users,
+        )
+
+
+async def _resources_of(request: web.Request) -> list[Resource]:
+    data = await request.read()
+    most = api_of(request).limits.resources
+    try:
+        if request.content_type in ("application/yaml", "application/x-yaml", "text/yaml"):
+            resources = parse(data, "request")
+        else:
+            resources = check_values(_json_list(data), "request")
+    except Refused as error:
+        raise refused(error.problems) from error
+    if not resources:
+        raise bad_request("there is no resource in the request")
+    if len(resources) > most:
+        raise bad_request(f"more than {most} resources in one request: split it")
+    return resources
+
+
+def _json_list(data: bytes) -> list[object]:
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise bad_request(f"the body is not JSON: {error}") from error
+    return value if isinstance(value, list) else [value]
+
+
+def refused(problems: Iterable[Problem]) -> Refusal:
+    """Return the refusal of a submission, with every problem in it."""
+    found = list(problems)
+    first = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return Refusal(422, "refused", f"nothing was applied: {first}{more}", errors=found)
+
+
+def _result(resource: Resource, known: Mapping[str, Found[DeclaredDocument]]) -> str:
+    found = known.get(stream_of(resource))
+    if found is None or found.document.withdrawn:
+        return "created"
+    fact = declared(resource)
+    same = found.document.spec == fact.spec and found.document.labels == fact.labels
+    return "unchanged" if same else "configured"
+
+
+def _kind(word: str) -> str:
+    folded = {**{kind.lower(): kind for kind in STREAM_KINDS}, **PLURALS}
+    kind = folded.get(word.lower())
+    if kind is None:
+        raise not_found(f"no kind is called {word[:60]}{did_you_mean(word, folded)}")
+    return kind
+
+
+def _stream_of_path(request: web.Request, kind: str) -> StreamName:
+    path = request.match_info
+    return stream(STREAM_KINDS[kind], path["project"], path["name"])

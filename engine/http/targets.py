@@ -1,0 +1,312 @@
+"""Targets: list, show, compare; and what a person may ask of one, or of an application's all."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.decide.show import SHOWN_ONLY, all_differences
+from engine.decide.situation import Situation
+from engine.decide.state import TargetStatus
+from engine.http.api import api_of
+from engine.http.problem import bad_request, conflict, not_found
+from engine.http.resources import declared_document, names_of
+from engine.http.standing import of_application, standings
+from engine.http.wire import Query, body_of, full, only, plain, reply
+from engine.http.writes import Write, append, reason_of, settled
+from engine.resources.spelling import did_you_mean
+from engine.situations import read_bodies, read_situation
+from events.catalog import Fact, Resumed, Suspended, SyncRequested
+from events.event import StreamName, stream
+from events.vocabulary import Difference
+from projections.declared import Suspension
+from projections.fold import TargetId
+from projections.projection import Reader
+from projections.targets import TARGETS, TargetDocument
+from projections.views import read_all
+
+routes = web.RouteTableDef()
+MAX_DIFFERENCES = 5000
+
+
+class Subject(Struct, frozen=True):
+    """What an operator acts on: a target, or an application with its targets."""
+
+    label: str
+    stream: StreamName
+    targets: tuple[TargetId, ...]
+    suspension: Suspension | None
+    above: Suspension | None = None
+    """What suspends a target through its application."""
+
+
+@routes.get("/v1/targets")
+@routes.get("/v1/targets/{project}")
+async def list_targets(request: web.Request) -> web.Response:
+    """List targets by key, with how each stands; of one application or cluster, where asked."""
+    api, query = api_of(request), Query(request)
+    project = request.match_info.get("project", "")
+    application, cluster = query.text("application"), query.text("cluster")
+    cursor: str | None = query.text("after")
+    limit, everything = query.limit(500), query.flag("all")
+    query.done()
+    if (application or cluster) and not project:
+        raise bad_request("application and cluster need a project in the path")
+    where = {}
+    if application:
+        where["application"] = stream("app", project, application)
+    if cluster:
+        where["cluster"] = stream("cluster", project, cluster)
+    async with api.views.snapshot() as reader:
+        documents: list[TargetDocument] = []
+        while cursor is not None and len(documents) < limit:
+            wanted = limit - len(documents)
+            prefix = f"target/{project}/" if project else "target/"
+            page = await reader.page(
+                TARGETS, prefix=prefix, where=where, after=cursor, limit=wanted
+            )
+            shown = [found.document for found in page]
+            documents += [item for item in shown if item.assigned or everything]
+            cursor = page[-1].key if len(page) == wanted else None
+        items = await standings(reader, documents, api.clock.now())
+        return reply({"items": plain(items), "next": cursor, "position": reader.position})
+
+
+@routes.get("/v1/targets/{project}/{target}")
+async def show_target(request: web.Request) -> web.Response:
+    """Show all that is known of one target."""
+    api = api_of(request)
+    Query(request).done()
+    target = target_id(request)
+    async with api.views.snapshot() as reader:
+        situation = await read_situation(reader, api.log, target, api.clock.now())
+        if situation is None:
+            raise await _no_target(reader, target)
+        (standing,) = await standings(reader, [situation.target], api.clock.now())
+        objects = [
+            {
+                "object": plain(document.ref),
+                "presence": document.presence,
+                "health": document.health,
+                "message": document.message,
+                "applied": document.applied is not None,
+            }
+            for document in sorted(situation.observed.values(), key=lambda item: item.ref)
+        ]
+        body = {
+            "status": plain(standing),
+            "target": full(situation.target),
+            "desired": full(situation.desired),
+            "drift": full(situation.drift),
+            "corrections": full(situation.corrections),
+            "objects": objects,
+            "position": reader.position,
+        }
+        return reply(body)
+
+
+@routes.get("/v1/targets/{project}/{target}/diff")
+async def diff_target(request: web.Request) -> web.Response:
+    """Compare desired and live, field by field.
+
+    `same` tells whether anything differs that a sync would correct; `unknown` lists the kinds
+    that could not be compared because the cluster does not show them.
+    """
+    api = api_of(request)
+    Query(request).done()
+    target = target_id(request)
+    async with api.views.snapshot() as reader:
+        situation = await read_situation(reader, api.log, target, api.clock.now(), every_body=True)
+        if situation is None:
+            raise await _no_target(reader, target)
+        (standing,) = await standings(reader, [situation.target], api.clock.now())
+    bodies = await read_bodies(api.log, _desired_digests(situation))
+    complete = replace(situation, bodies={**situation.bodies, **bodies})
+    found: list[Difference] = list(all_differences(complete))
+    unknown = _unknown_kinds(situation)
+    return reply(
+        {
+            "target": target.label,
+            "project": target.project,
+            "status": plain(standing),
+            "same": not unknown and all(item.kind in SHOWN_ONLY for item in found),
+            "differences": plain(found[:MAX_DIFFERENCES]),
+            "omitted": max(0, len(found) - MAX_DIFFERENCES),
+            "unknown": unknown,
+            "position": situation.seen,
+        }
+    )
+
+
+@routes.post("/v1/targets/{project}/{target}/{verb:sync|suspend|resume}")
+async def act_on_target(request: web.Request) -> web.Response:
+    """Ask something of a target."""
+    target = target_id(request)
+    async with api_of(request).views.snapshot() as reader:
+        found = await reader.get(TARGETS, target.stream)
+        if found is None or not found.document.assigned:
+            raise await _no_target(reader, target)
+        application = await declared_document(
+            reader, "Application", target.project, target.app_stream
+        )
+    subject = Subject(
+        target.label,
+        target.stream,
+        (target,),
+        found.document.suspended,
+        application.document.suspended,
+    )
+    return await _act(request, subject)
+
+
+@routes.post("/v1/applications/{project}/{name}/{verb:sync|suspend|resume}")
+async def act_on_application(request: web.Request) -> web.Response:
+    """Ask something of an application: a sync of each of its targets, or a pause of all."""
+    project, name = request.match_info["project"], request.match_info["name"]
+    app_stream = stream("app", project, name)
+    async with api_of(request).views.snapshot() as reader:
+        found = await declared_document(reader, "Application", project, app_stream)
+        targets = await read_all(reader, TARGETS, where={"application": app_stream})
+    assigned = tuple(_id(item.document) for item in targets if item.document.assigned)
+    return await _act(request, Subject(name, app_stream, assigned, found.document.suspended))
+
+
+async def _act(request: web.Request, subject: Subject) -> web.Response:
+    Query(request).done()
+    verb = request.match_info["verb"]
+    body = await body_of(request)
+    only(body, "reason", *(["revision"] if verb == "sync" else []))
+    reason = reason_of(body, required=True)
+    fact: Fact
+    match verb:
+        case "sync":
+            return await _sync(request, subject, reason, _revision(body))
+        case "suspend":
+            if subject.suspension is not None:
+                return _unchanged(subject, subject.suspension)
+            fact = Suspended(reason)
+        case _:
+            if subject.suspension is None:
+                raise _not_suspended(subject)
+            fact = Resumed(reason)
+    appended = await append(request, [Write(subject.stream, fact)])
+    await settled(request, appended.last)
+    return reply({"position": appended.last, "subject": subject.label, "changed": True})
+
+
+async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
+    if not subject.targets:
+        raise conflict("no-targets", f"{subject.label} goes to no cluster yet: see its targets")
+    fact = SyncRequested(reason, revision)
+    appended = await append(request, [Write(target.stream, fact) for target in subject.targets])
+    await settled(request, appended.last)
+    held = subject.suspension or subject.above
+    return reply(
+        {
+            "position": appended.last,
+            "subject": subject.label,
+            "targets": [target.label for target in subject.targets],
+            "changed": True,
+            "suspended": held.reason if held else None,
+        },
+        status=202,
+    )
+
+
+def target_id(request: web.Request) -> TargetId:
+    """Read the target out of a path."""
+    label = request.match_info["target"]
+    application, at, cluster = label.rpartition("@")
+    if not at or not application or not cluster:
+        raise bad_request(f"{label[:100]!r} is no target: write application@cluster")
+    return TargetId(request.match_info["project"], application, cluster)
+
+
+async def _no_target(reader: Reader, target: TargetId) -> Exception:
+    found = await read_all(reader, TARGETS, where={"application": target.app_stream})
+    clusters = [item.document.cluster for item in found if item.document.assigned]
+    if clusters:
+        near = did_you_mean(target.cluster, clusters) or f"; it goes to {', '.join(clusters[:10])}"
+        return not_found(f"{target.application} does not go to {target.cluster}{near}")
+    names = await names_of(reader, "Application", target.project)
+    near = "" if target.application in names else did_you_mean(target.application, names)
+    return not_found(f"there is no target {target.label} in project {target.project}{near}")
+
+
+async def expected_targets(
+    reader: Reader, project: str, subject: str, now: int
+) -> list[TargetStatus]:
+    """Return how what is waited for stands: one target, or all of an application."""
+    application, at, cluster = subject.rpartition("@")
+    name = application if at else subject
+    found = await declared_document(reader, "Application", project, stream("app", project, name))
+    standing = await of_application(reader, found.document, now)
+    if not at:
+        return standing
+    wanted = [item for item in standing if item.cluster == cluster]
+    if not wanted:
+        raise await _no_target(reader, TargetId(project, application, cluster))
+    return wanted
+
+
+def _unchanged(subject: Subject, suspension: Suspension) -> web.Response:
+    return reply(
+        {
+            "position": suspension.position,
+            "subject": subject.label,
+            "changed": False,
+            "detail": f"already suspended by {suspension.actor}: {suspension.reason}",
+        }
+    )
+
+
+def _not_suspended(subject: Subject) -> Exception:
+    if subject.above is not None:
+        name = subject.label.partition("@")[0]
+        return conflict(
+            "suspended-above",
+            f"{subject.label} is suspended through its application: resume {name}",
+        )
+    return conflict("not-suspended", f"{subject.label} is not suspended")
+
+
+def _revision(body: dict[str, Any]) -> str:
+    revision = body.get("revision") or ""
+    if not isinstance(revision, str) or not re.fullmatch(r"([0-9a-f]{40})?", revision):
+        raise bad_request("revision must be a commit's full id: 40 hexadecimal digits")
+    return revision
+
+
+def _id(document: TargetDocument) -> TargetId:
+    return TargetId(document.project, document.application, document.cluster)
+
+
+def _desired_digests(situation: Situation) -> set[str]:
+    digests = set()
+    for desired in situation.inventory:
+        kind = situation.kind(desired.ref)
+        if kind is None or kind.code:
+            continue
+        observed = situation.observed.get(situation.placed(desired.ref, kind).identity)
+        applied = observed.applied if observed else None
+        if applied is not None and applied.desired != desired.digest:
+            digests |= {applied.desired, desired.digest}
+    return digests
+
+
+def _unknown_kinds(situation: Situation) -> list[dict[str, str]]:
+    unknown = {}
+    for desired in situation.inventory:
+        kind = situation.kind(desired.ref)
+        if kind is None or kind.code:
+            name = f"{desired.ref.api_version}/{desired.ref.kind}"
+            unknown[name] = {
+                "kind": name,
+                "code": kind.code if kind else "not-observed",
+                "message": kind.message if kind else "the cluster has not shown it yet",
+            }
+    return [unknown[name] for name in sorted(unknown)]

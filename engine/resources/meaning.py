@@ -1,0 +1,217 @@
+"""What a resource's shape cannot say: fields that exclude or need each other, and syntax.
+
+Pure. Whether a path is allowed, or another resource exists, is for the server to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from engine.resources import duration
+from engine.resources.model import (
+    Application,
+    Cluster,
+    Credentials,
+    GitRef,
+    Repository,
+    Resource,
+    Targets,
+)
+from engine.resources.shape import Fault, Path
+
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-f:.]+")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):(?!/)(\S+)")
+_NOT_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|/$|\.$|\.lock(/|$)|(^|/)\.")
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 86_400.0
+
+
+def faults(resource: Resource) -> Iterator[Fault]:
+    """Yield what is wrong with a resource of the right shape."""
+    yield from _labels(resource.metadata.labels, ("metadata", "labels"))
+    match resource:
+        case Repository():
+            yield from _repository(resource)
+        case Cluster():
+            yield from _cluster(resource)
+        case Application():
+            yield from _application(resource)
+
+
+def url_scheme(url: str) -> str:
+    """Return `file`, `https` or `ssh` (also for `git@host:path`), "" for anything else."""
+    scheme, sep, _ = url.partition("://")
+    if sep:
+        return scheme if scheme in ("file", "https", "ssh") else ""
+    return "ssh" if _SCP.fullmatch(url) else ""
+
+
+def _repository(resource: Repository) -> Iterator[Fault]:
+    spec = resource.spec
+    yield from _url(spec.url)
+    yield from _ref(spec.ref)
+    if spec.credentials is not None:
+        yield from _credentials(spec.credentials, url_scheme(spec.url))
+    elif url_scheme(spec.url) == "ssh":
+        yield Fault(("spec", "credentials"), "is missing: ssh needs sshKeyFile and knownHostsFile")
+    interval = duration.seconds(spec.interval)
+    if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
+        yield Fault(("spec", "interval"), "must lie between 1s and 24h")
+
+
+def _url(url: str) -> Iterator[Fault]:
+    path: Path = ("spec", "url")
+    scheme = url_scheme(url)
+    if not scheme:
+        hint = "local repositories are written file:///path" if url.startswith(("/", ".")) else ""
+        yield Fault(path, "must be a file:///, https:// or ssh:// URL, or git@host:path", hint)
+        return
+    if re.search(r"[\x00-\x20\x7f\\]", url):
+        yield Fault(path, "must not have spaces, backslashes or control characters")
+        return
+    if "://" not in url:
+        return
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        yield Fault(path, "has no host and port that can be read")
+        return
+    if parts.password is not None or (scheme == "https" and parts.username is not None):
+        yield Fault(
+            path,
+            "must not carry credentials: they would be recorded for ever",
+            "name a file in spec.credentials.tokenFile",
+        )
+    if parts.query or parts.fragment:
+        yield Fault(path, "must not have a query or fragment")
+    if scheme == "file":
+        if host not in (None, "localhost") or not parts.path.startswith("/"):
+            yield Fault(path, "must name an absolute path on the engine's machine", "file:///path")
+    elif host is None or not _HOST.fullmatch(host):
+        yield Fault(path, "has no valid host name")
+
+
+def _ref(ref: GitRef) -> Iterator[Fault]:
+    given = [name for name in ("branch", "tag", "commit") if getattr(ref, name) is not None]
+    if len(given) > 1:
+        yield Fault(("spec", "ref"), f"must name one thing, and names {' and '.join(given)}")
+    for name in ("branch", "tag"):
+        value = getattr(ref, name)
+        if value is None:
+            continue
+        if value.startswith("refs/"):
+            short = value.split("/", 2)[-1][:60]
+            yield Fault(("spec", "ref", name), "must be the short name", f"write {short}")
+        elif not value or len(value) > 250 or _NOT_IN_REF.search(value):
+            yield Fault(("spec", "ref", name), f"{value[:60]!r} is no name of a {name}")
+
+
+def _credentials(credentials: Credentials, scheme: str) -> Iterator[Fault]:
+    path: Path = ("spec", "credentials")
+    ssh = credentials.ssh_key_file is not None or credentials.known_hosts_file is not None
+    if scheme == "file":
+        yield Fault(path, "is of no use with a file: URL", "leave it out")
+    elif scheme == "https":
+        if ssh:
+            yield Fault(path, "sshKeyFile and knownHostsFile are for ssh", "use tokenFile")
+        if credentials.token_file is None:
+            yield Fault((*path, "tokenFile"), "is missing")
+    elif scheme == "ssh":
+        if credentials.token_file is not None:
+            yield Fault((*path, "tokenFile"), "is for https", "use sshKeyFile")
+        if credentials.ssh_key_file is None:
+            yield Fault((*path, "sshKeyFile"), "is missing")
+        if credentials.known_hosts_file is None:
+            yield Fault((*path, "knownHostsFile"), "is missing: without it any host is believed")
+    if not re.fullmatch(r"[^\s:@/\x00-\x1f\x7f]{1,255}", credentials.username):
+        yield Fault((*path, "username"), "must have no spaces, colons, @, slashes")
+    for name, value in (
+        ("tokenFile", credentials.token_file),
+        ("sshKeyFile", credentials.ssh_key_file),
+        ("knownHostsFile", credentials.known_hosts_file),
+    ):
+        if value is not None:
+            yield from _engine_file(value, (*path, name))
+
+
+def _cluster(resource: Cluster) -> Iterator[Fault]:
+    spec = resource.spec
+    if spec.kubeconfig is not None and spec.in_cluster:
+        yield Fault(("spec",), "must have kubeconfig or inCluster, and has both")
+    if spec.kubeconfig is None and not spec.in_cluster:
+        yield Fault(("spec",), "must have kubeconfig, or inCluster: true")
+    if spec.kubeconfig is not None:
+        yield from _engine_file(spec.kubeconfig, ("spec", "kubeconfig"))
+    if spec.context is not None:
+        if spec.kubeconfig is None:
+            yield Fault(("spec", "context"), "is of use only with a kubeconfig")
+        if not spec.context or len(spec.context) > 255 or _has_controls(spec.context):
+            yield Fault(("spec", "context"), "is no name of a context")
+
+
+def _application(resource: Application) -> Iterator[Fault]:
+    spec = resource.spec
+    yield from _inside(spec.source.path, ("spec", "source", "path"))
+    yield from _targets(spec.targets)
+
+
+def _targets(targets: Targets) -> Iterator[Fault]:
+    path: Path = ("spec", "targets")
+    if not targets.clusters and targets.selector is None:
+        yield Fault(path, "must name clusters, or have a selector")
+    seen = set()
+    for place, name in enumerate(targets.clusters):
+        if name in seen:
+            yield Fault((*path, "clusters", place), f"{name} is named twice")
+        seen.add(name)
+    if targets.selector is not None:
+        yield from _labels(targets.selector.match_labels, (*path, "selector", "matchLabels"))
+    if not _DNS_LABEL.fullmatch(targets.namespace):
+        yield Fault(
+            (*path, "namespace"),
+            f"{targets.namespace[:60]!r} is no name of a namespace",
+            "write lower-case letters, digits and -, at most 63",
+        )
+
+
+def _inside(path: str, where: Path) -> Iterator[Fault]:
+    if path.startswith("/"):
+        yield Fault(where, "must be relative to the repository's top", f"write {path.strip('/')}")
+    elif ".." in path.split("/"):
+        yield Fault(where, "must stay inside the repository: no ..")
+    elif ".git" in (part.lower() for part in path.split("/")):
+        yield Fault(where, "must not lead into .git")
+    elif not path or "\\" in path or _has_controls(path):
+        yield Fault(where, "must be a path with /, without control characters", 'the top is "."')
+
+
+def _engine_file(path: str, where: Path) -> Iterator[Fault]:
+    if not path.startswith("/") or len(path) > 4096 or _has_controls(path):
+        yield Fault(where, "must be an absolute path: it is the engine that reads the file")
+    elif ".." in path.split("/"):
+        yield Fault(where, "must have no ..")
+
+
+def _labels(labels: dict[str, str], path: Path) -> Iterator[Fault]:
+    for key, value in labels.items():
+        prefix, slash, name = key.rpartition("/")
+        good = _LABEL_NAME.fullmatch(name) is not None
+        if slash:
+            parts = prefix.split(".")
+            good = good and len(prefix) <= 253 and all(map(_DNS_LABEL.fullmatch, parts))
+        if not good:
+            yield Fault((*path, key), "is no label key", "for example tier, or example.org/tier")
+        if value and not _LABEL_NAME.fullmatch(value):
+            yield Fault(
+                (*path, key),
+                f"{value[:70]!r} is no label value",
+                "letters, digits, -, _ and ., at most 63",
+            )
+
+
+def _has_controls(text: str) -> bool:
+    return any(ord(char) < 32 or ord(char) == 127 for char in text)

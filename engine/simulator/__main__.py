@@ -1,0 +1,7 @@
+"""`python -m engine.simulator`."""
+
+import sys
+
+from engine.simulator.main import main
+
+sys.exit(main())

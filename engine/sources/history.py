@@ -1,0 +1,79 @@
+"""Commits and their order, read from a mirror. Everything here blocks: it runs in threads."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pygit2
+from msgspec import Struct
+from pygit2.enums import SortMode
+
+from engine.sources.failure import clean
+from events.event import Actor
+
+_SUBJECT = 200
+
+
+class CommitInfo(Struct, frozen=True):
+    """What is recorded of a commit. `committed_at` is in microseconds since the epoch.
+
+    `author` is the pseudonym of the author's e-mail address.
+    """
+
+    commit: str
+    parents: tuple[str, ...]
+    subject: str
+    committed_at: int
+    author: Actor
+
+
+class NewCommits(Struct, frozen=True):
+    """Commits in topological order, the oldest first; `skipped` older ones are left out."""
+
+    commits: tuple[CommitInfo, ...]
+    skipped: int = 0
+
+
+def author_of(email: bytes) -> Actor:
+    """Return an author's pseudonym: the same for one e-mail address, whatever its case."""
+    return Actor("git:" + hashlib.sha256(email.strip().lower()).hexdigest()[:12])
+
+
+def commit_info(commit: pygit2.Commit) -> CommitInfo:
+    """Read what is recorded of a commit."""
+    first_line = commit.raw_message.lstrip(b"\r\n").split(b"\n", 1)[0]
+    return CommitInfo(
+        commit=str(commit.id),
+        parents=tuple(str(parent) for parent in commit.parent_ids),
+        subject=clean(first_line.decode("utf-8", "replace"), longest=_SUBJECT),
+        committed_at=max(commit.commit_time, 0) * 1_000_000,
+        author=author_of(commit.author.raw_email),
+    )
+
+
+def new_commits(repository: pygit2.Repository, old: str | None, new: str, limit: int) -> NewCommits:
+    """Return what is reachable from `new` and not from `old`, at most the `limit` newest.
+
+    Where `old` is not known (None, or not in the mirror), only `new` itself counts.
+    """
+    tip = repository[new]
+    assert isinstance(tip, pygit2.Commit)
+    if old is None or old not in repository:
+        return NewCommits((commit_info(tip),))
+    walker = repository.walk(tip.id, SortMode.TOPOLOGICAL)
+    walker.hide(pygit2.Oid(hex=old))
+    found: list[CommitInfo] = []
+    skipped = 0
+    for commit in walker:
+        if len(found) < limit:
+            found.append(commit_info(commit))
+        else:
+            skipped += 1
+    return NewCommits(tuple(reversed(found)), skipped)
+
+
+def is_ancestor(repository: pygit2.Repository, old: str, new: str) -> bool:
+    """Say whether `old` is `new` or reachable from it; False where it is not in the mirror."""
+    if old == new:
+        return True
+    return old in repository and repository.descendant_of(new, old)

@@ -1,0 +1,166 @@
+"""The repositories and clusters that are followed now, kept up for as long as they are declared."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.clusters.cluster import Cluster
+from engine.clusters.memory import Baseline
+from engine.clusters.settings import ClusterSettings
+from engine.objects.redact import Redactor
+from engine.ports import Clock, ClusterPort, RenderRefused, Tree
+from engine.resources.duration import seconds
+from engine.resources.model import ClusterSpec, RepositorySpec
+from engine.sources.follower import Followed, RepositoryFollower, SourceState
+from engine.sources.mirror import Mirror, Mirrors
+from engine.supervise import Children
+from events.event import Position, StreamName
+from events.log import EventLog
+from projections.clusters import CLUSTERS
+from projections.declared import DeclaredDocument
+from projections.observed import OBSERVED
+from projections.sources import SOURCES
+from projections.views import Views, read_all
+
+
+class RepositoryWorld:
+    """Follows repositories; also `engine.resolve.Trees`."""
+
+    def __init__(
+        self, children: Children, mirrors: Mirrors, log: EventLog, views: Views, clock: Clock
+    ) -> None:
+        self._children, self._mirrors = children, mirrors
+        self._log, self._views, self._clock = log, views, clock
+        self._followers: dict[str, RepositoryFollower] = {}
+        self._followed: dict[str, Mirror] = {}
+        self._asked: dict[str, list[Position]] = {}
+
+    async def put(self, stream: str, declared: DeclaredDocument) -> None:
+        """Follow a repository as it is declared now."""
+        spec = msgspec.convert(declared.spec, RepositorySpec)
+        mirror = self._mirrors.open(spec.url, spec.credentials)
+        self._followed[stream] = mirror
+        followed = Followed(StreamName(stream), spec.ref, seconds(spec.interval))
+
+        async def run() -> None:
+            follower = RepositoryFollower(
+                followed, mirror, self._log, self._clock, await self._state(stream)
+            )
+            self._followers[stream] = follower
+            for requested in self._asked.pop(stream, []):
+                follower.poke(requested)
+            await follower.run()
+
+        await self._children.put(stream, run)
+
+    async def remove(self, stream: str) -> None:
+        """Stop following a repository."""
+        await self._children.remove(stream)
+        self._followers.pop(stream, None)
+        self._followed.pop(stream, None)
+
+    def poke(self, stream: str, requested: Position) -> None:
+        """Look at a repository now, because an event at this position asked for it."""
+        follower = self._followers.get(stream)
+        if follower is None:
+            self._asked.setdefault(stream, []).append(requested)
+        else:
+            follower.poke(requested)
+
+    async def tree(self, repository: str, commit: str) -> Tree:
+        """Return a commit of a repository; raises `RenderRefused` where it is not followed."""
+        mirror = self._followed.get(repository)
+        if mirror is None:
+            raise RenderRefused("repository-missing", f"{repository} is not declared")
+        return mirror.tree(commit)
+
+    async def _state(self, stream: str) -> SourceState:
+        async with self._views.snapshot() as reader:
+            found = await reader.get(SOURCES, stream)
+        if found is None:
+            return SourceState()
+        document = found.document
+        failure = document.failure
+        return SourceState(
+            ref=document.ref,
+            commit=document.commit,
+            failure_code=failure.code if failure else "",
+            failure_message=failure.message if failure else "",
+        )
+
+
+class ClusterWorld:
+    """Keeps up with clusters; also `engine.reconcile.Clusters`."""
+
+    def __init__(
+        self,
+        children: Children,
+        log: EventLog,
+        views: Views,
+        redactor: Redactor,
+        clock: Clock,
+        settings: ClusterSettings,
+    ) -> None:
+        self._children, self._log, self._views = children, log, views
+        self._redactor, self._clock, self._settings = redactor, clock, settings
+        self._clusters: dict[str, Cluster] = {}
+
+    def port(self, cluster_stream: str) -> ClusterPort | None:
+        """Return the way to a cluster; None where it is not declared."""
+        return self._clusters.get(cluster_stream)
+
+    async def put(self, stream: str, declared: DeclaredDocument) -> None:
+        """Read a cluster as it is declared now."""
+
+        cluster = Cluster(
+            declared.project,
+            declared.name,
+            msgspec.convert(declared.spec, ClusterSpec),
+            log=self._log,
+            redactor=self._redactor,
+            baselines=RecordedCluster(self._views, stream),
+            clock=self._clock,
+            settings=self._settings,
+        )
+        await self._children.remove(stream)
+        self._clusters[stream] = cluster
+        await self._children.put(stream, cluster.run)
+
+    async def remove(self, stream: str) -> None:
+        """Stop reading a cluster."""
+        self._clusters.pop(stream, None)
+        await self._children.remove(stream)
+
+
+class RecordedCluster:
+    """What the log has of one cluster; implements `engine.clusters.cluster.Baselines`."""
+
+    def __init__(self, views: Views, stream: str) -> None:
+        self._views, self._stream = views, stream
+
+    async def load(self) -> list[Baseline]:
+        """Return every object last recorded."""
+        async with self._views.snapshot() as reader:
+            objects = await read_all(reader, OBSERVED, prefix=f"{self._stream}|")
+        return [
+            Baseline(
+                ref=document.ref,
+                uid=document.uid,
+                resource_version=document.resource_version,
+                digest=document.digest,
+                kept=document.applied.kept if document.applied else None,
+                presence=document.presence,
+                application=document.application,
+            )
+            for document in (found.document for found in objects)
+        ]
+
+    async def kinds(self) -> dict[tuple[str, str], str]:
+        """Return each kind last recorded: "" readable, else the code."""
+        async with self._views.snapshot() as reader:
+            found = await reader.get(CLUSTERS, self._stream)
+        kinds: dict[tuple[str, str], str] = {}
+        for key, state in (found.document.kinds if found else {}).items():
+            api_version, _, kind = key.rpartition("/")
+            kinds[api_version, kind] = state.code
+        return kinds

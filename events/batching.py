@@ -1,0 +1,193 @@
+"""What a batch of appends comes to: which are in, where, and which are refused.
+
+Pure. Every log decides here, so that all keep the same promises. Commands are taken one after the
+other, as if each had been alone; one that is refused leaves no trace in those after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from events.codec import encode, type_of
+from events.event import Blob, EventId, NewEvent, Position, StreamName, Version
+from events.limits import MAX_BYTES, MAX_PAYLOAD, REMEMBERED, check_blobs, check_events, made_at
+from events.log import Appended, IdReused, LogError, WrongVersion
+
+
+class Prepared(Struct, frozen=True, gc=False):
+    """An event ready to be written. `digest` tells a retry from another event of the same id."""
+
+    new: NewEvent
+    type: str
+    schema: int
+    payload: bytes
+    digest: bytes
+
+
+class Command(Struct, frozen=True):
+    """One append: all of its events or none. `size` is in bytes, bodies included."""
+
+    events: tuple[Prepared, ...]
+    blobs: tuple[Blob, ...]
+    size: int
+
+
+class Known(Struct, frozen=True):
+    """An event that an id stands for already."""
+
+    position: Position
+    version: Version
+    digest: bytes
+
+
+class State(Struct, frozen=True):
+    """What a decision is made on: the log at one position.
+
+    `now` is in UTC microseconds. A stream that is not in `versions` has no event, and an id that
+    is not in `ids` is new.
+    """
+
+    position: Position
+    now: int
+    versions: Mapping[StreamName, Version]
+    ids: Mapping[EventId, Known]
+
+
+class Row(Struct, frozen=True, gc=False):
+    """An event at its place."""
+
+    position: Position
+    version: Version
+    prepared: Prepared
+
+
+class Head(Struct, frozen=True):
+    """Where a stream was, and where it goes."""
+
+    base: Version
+    version: Version
+    position: Position
+
+
+class Decision(Struct, frozen=True):
+    """What is to be written, and what each command is told, in the order of the commands."""
+
+    rows: list[Row]
+    heads: dict[StreamName, Head]
+    outcomes: list[Appended | LogError]
+
+
+def prepare(events: Sequence[NewEvent], blobs: Collection[Blob]) -> Command:
+    """Encode and check an append. Raises ValueError for one that no log could hold."""
+    check_events(events)
+    check_blobs(blobs)
+    prepared = tuple(_prepare(event) for event in events)
+    size = sum(len(item.payload) for item in prepared) + sum(len(blob.body) for blob in blobs)
+    if size > MAX_BYTES:
+        raise ValueError(f"an append of {size} bytes; at most {MAX_BYTES}: split it")
+    return Command(prepared, tuple(blobs), size)
+
+
+def _prepare(event: NewEvent) -> Prepared:
+    payload = encode(event.fact)
+    name, schema = type_of(event.fact)
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(
+            f"{name} on {event.stream} has {len(payload)} bytes; at most {MAX_PAYLOAD}: "
+            "split it, or keep its bodies as blobs"
+        )
+    return Prepared(event, name, schema, payload, _content(event, name, schema, payload))
+
+
+def _content(event: NewEvent, name: str, schema: int, payload: bytes) -> bytes:
+    """Digest what an event says.
+
+    When it was said and in which trace are left out: a retry that was put together afresh is
+    still a retry. So is the expected version, which is a condition and no content.
+    """
+    said = (event.stream, name, schema, event.actor, event.causation, event.correlation)
+    digest = hashlib.blake2b(msgspec.json.encode(said), digest_size=16)
+    digest.update(payload)
+    return digest.digest()
+
+
+def decide(commands: Sequence[Command], state: State) -> Decision:
+    """Give every event of every command its position and version, or refuse the command."""
+    rows: list[Row] = []
+    versions = dict(state.versions)
+    ids = dict(state.ids)
+    outcomes: list[Appended | LogError] = []
+    for command in commands:
+        outcome = _retried(command, ids) or _refusal(command, versions, state.now)
+        if outcome is None:
+            placed = _place(command, versions, Position(state.position + len(rows)))
+            rows += placed
+            for row in placed:
+                ids[row.prepared.new.event_id] = _known(row)
+            positions = tuple(row.position for row in placed)
+            outcome = Appended(positions, tuple(row.version for row in placed))
+        outcomes.append(outcome)
+    return Decision(rows, _heads(rows, state.versions), outcomes)
+
+
+def _known(row: Row) -> Known:
+    return Known(row.position, row.version, row.prepared.digest)
+
+
+def _retried(command: Command, ids: Mapping[EventId, Known]) -> Appended | LogError | None:
+    """Answer a command that was here before; None for a new one."""
+    known = [ids.get(item.new.event_id) for item in command.events]
+    if not any(known):
+        return None
+    positions, versions = [], []
+    for item, before in zip(command.events, known, strict=True):
+        if before is None:
+            return IdReused(
+                f"event {item.new.event_id} is new, and others of its append were appended before: "
+                "append the same events again, or new ones under new ids"
+            )
+        if before.digest != item.digest:
+            return IdReused(
+                f"event id {item.new.event_id} was used before, at position {before.position}, "
+                "for another event: give each event an id of its own"
+            )
+        positions.append(before.position)
+        versions.append(before.version)
+    return Appended(tuple(positions), tuple(versions))
+
+
+def _refusal(command: Command, versions: Mapping[StreamName, Version], now: int) -> LogError | None:
+    ahead: dict[StreamName, int] = {}
+    for item in command.events:
+        new = item.new
+        if made_at(new.event_id) < now // 1000 - REMEMBERED:
+            return IdReused(
+                f"event id {new.event_id} was made more than seven days ago, so whether it was "
+                "used is no longer known: look whether the event is there, else use a new id"
+            )
+        actual = Version(versions.get(new.stream, 0) + ahead.get(new.stream, 0))
+        if new.expected is not None and new.expected != actual:
+            return WrongVersion(new.stream, new.expected, actual)
+        ahead[new.stream] = ahead.get(new.stream, 0) + 1
+    return None
+
+
+def _place(command: Command, versions: dict[StreamName, Version], after: Position) -> list[Row]:
+    rows = []
+    for number, item in enumerate(command.events, start=1):
+        version = Version(versions.get(item.new.stream, 0) + 1)
+        versions[item.new.stream] = version
+        rows.append(Row(Position(after + number), version, item))
+    return rows
+
+
+def _heads(rows: list[Row], before: Mapping[StreamName, Version]) -> dict[StreamName, Head]:
+    heads: dict[StreamName, Head] = {}
+    for row in rows:
+        stream = row.prepared.new.stream
+        heads[stream] = Head(before.get(stream, Version(0)), row.version, row.position)
+    return heads

@@ -1,0 +1,79 @@
+-- name: log_id
+SELECT log_id::text FROM log_head
+
+-- name: lock
+SELECT FROM log_head FOR UPDATE
+
+-- name: add_partitions
+SELECT add_event_partitions($1, $2)
+
+-- name: append
+SELECT append_events(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+
+-- name: head
+-- The last position; $1 is one that is known to exist, so that older partitions are left alone.
+SELECT position FROM events WHERE position >= $1 ORDER BY position DESC LIMIT 1
+
+-- name: clock
+-- The time that an event appended now would be recorded at, at the earliest.
+SELECT greatest(
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+    (SELECT recorded_at FROM events WHERE position >= $1 ORDER BY position DESC LIMIT 1))
+
+-- name: version
+SELECT version FROM stream_head WHERE stream = $1
+
+-- name: versions
+SELECT stream, version FROM stream_head WHERE stream = ANY($1::text[])
+
+-- name: known_ids
+SELECT i.id::text, i.position, e.version, i.digest
+FROM event_id AS i JOIN events AS e ON e.position = i.position
+WHERE i.id = ANY($1::uuid[])
+
+-- name: forget_ids
+DELETE FROM event_id
+WHERE id IN (SELECT id FROM event_id WHERE id < $1::uuid ORDER BY id LIMIT $2)
+
+-- name: read
+SELECT position, stream, version, event_id::text, type, schema, recorded_at, occurred_at, actor,
+    causation, correlation, traceparent, payload
+FROM events WHERE position > $1 ORDER BY position LIMIT $2
+
+-- name: read_stream
+SELECT position, stream, version, event_id::text, type, schema, recorded_at, occurred_at, actor,
+    causation, correlation, traceparent, payload
+FROM events WHERE stream = $3 AND position > $1 ORDER BY position LIMIT $2
+
+-- name: read_stream_types
+SELECT position, stream, version, event_id::text, type, schema, recorded_at, occurred_at, actor,
+    causation, correlation, traceparent, payload
+FROM events WHERE stream = $3 AND type = ANY($4::text[]) AND position > $1
+ORDER BY position LIMIT $2
+
+-- name: read_types
+-- Each type's own next positions from the index, then the first of them all: a rare type is found
+-- without reading what lies between.
+SELECT position, stream, version, event_id::text, type, schema, recorded_at, occurred_at, actor,
+    causation, correlation, traceparent, payload
+FROM events WHERE position = ANY(ARRAY(
+    SELECT p.position
+    FROM unnest($3::text[]) AS wanted (type)
+    CROSS JOIN LATERAL (
+        SELECT e.position FROM events AS e
+        WHERE e.type = wanted.type AND e.position > $1 ORDER BY e.position LIMIT $2
+    ) AS p
+    ORDER BY p.position LIMIT $2))
+ORDER BY position
+
+-- name: read_at
+SELECT position, stream, version, event_id::text, type, schema, recorded_at, occurred_at, actor,
+    causation, correlation, traceparent, payload
+FROM events WHERE position = ANY($1::bigint[]) ORDER BY position
+
+-- name: position_at
+SELECT position_at($1)
+
+-- name: notify
+NOTIFY trueup_events

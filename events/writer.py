@@ -1,0 +1,315 @@
+"""Group commit: whatever queued up while one batch committed is the next batch. No timer.
+
+What is known of the log from the last batch serves to work out the next one, and one statement
+checks it under the log's lock and writes: one round trip. Where it does not hold (another engine
+appended, a retry, a refusal to be sure of), the lock is taken first and everything looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import anyio
+import asyncpg
+from anyio.lowlevel import checkpoint
+from asyncpg.pool import PoolConnectionProxy
+
+from events import blobs as bodies
+from events.batching import Command, Decision, Known, State, decide
+from events.connection import HEARING, ConnectionLost, Stale, discard, translated
+from events.event import EventId, Position, StreamName, Version
+from events.limits import REMEMBERED, digest_bytes, made_at
+from events.log import Appended, LogError, LogUnavailable
+from events.queries import load
+
+SQL = load("events", "log.sql")
+_BATCH_EVENTS = 2000
+_BATCH_BYTES = 16 * 2**20
+"""A batch takes no further command beyond these."""
+_REMEMBER = 100_000
+"""Streams and digests that are remembered, so that they need not be asked for."""
+_log = logging.getLogger(__name__)
+Outcome = Appended | LogError
+
+
+class _Pending:
+    """A command in the queue, and whoever waits for it."""
+
+    __slots__ = ("command", "future")
+
+    def __init__(self, command: Command, future: asyncio.Future[Appended]) -> None:
+        self.command, self.future = command, future
+
+    def settle(self, outcome: Outcome) -> None:
+        if self.future.done():  # whoever waited was cancelled
+            return
+        if isinstance(outcome, Appended):
+            self.future.set_result(outcome)
+        else:
+            self.future.set_exception(outcome)
+
+
+class Writer:
+    """The one writer of a process. `run` is its task; `append` may be called by anybody.
+
+    `partition_size` is in positions. `committed` is told after each batch that wrote something.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        partition_size: int,
+        committed: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._partition_size = partition_size
+        self._committed = committed
+        self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
+        self._queue: list[_Pending] = []
+        self._due = asyncio.Event()
+        self._closed = False
+        self._room = Position(0)
+        self._stored: set[bytes] = set()
+        self._versions: dict[StreamName, Version] = {}
+        self._seen: Position | None = None
+        """The position that `_versions` holds at; None where nothing is known."""
+        self._now = 0
+
+    async def append(self, command: Command) -> Appended:
+        """Queue a command and wait until it is committed; raises its `LogError`.
+
+        Cancelled while it is queued, it is not written; later, it is.
+        """
+        if self._closed:
+            raise LogUnavailable("the log was closed: the engine is stopping")
+        pending = _Pending(command, asyncio.get_running_loop().create_future())
+        self._queue.append(pending)
+        self._due.set()
+        return await pending.future
+
+    async def run(self) -> None:
+        """Commit batches until cancelled; a batch under way is finished first."""
+        try:
+            while True:
+                await self._due.wait()
+                batch = self._take()
+                if batch:
+                    with anyio.CancelScope(shield=True):
+                        await self._commit(batch)
+                # Let those who were answered queue what they have next.
+                await checkpoint()
+        finally:
+            self._closed = True
+            for pending in self._queue:
+                pending.settle(LogUnavailable("the log was closed: the engine is stopping"))
+            self._queue.clear()
+            with anyio.CancelScope(shield=True):
+                await self._disconnect()
+
+    def _take(self) -> list[_Pending]:
+        taken: list[_Pending] = []
+        events = size = number = 0
+        for pending in self._queue:
+            if events >= _BATCH_EVENTS or size >= _BATCH_BYTES:
+                break
+            number += 1
+            if not pending.future.done():
+                taken.append(pending)
+                events += len(pending.command.events)
+                size += pending.command.size
+        del self._queue[:number]
+        if not self._queue:
+            self._due.clear()
+        return taken
+
+    async def _commit(self, batch: Sequence[_Pending]) -> None:
+        try:
+            outcomes = await self._write([pending.command for pending in batch])
+        except LogUnavailable as error:
+            for pending in batch:
+                pending.settle(LogUnavailable(str(error)))
+        except LogError as error:
+            # Something in it that the database does not take: find out whose it is.
+            if len(batch) == 1:
+                batch[0].settle(error)
+            else:
+                for pending in batch:
+                    await self._commit([pending])
+        else:
+            for pending, outcome in zip(batch, outcomes, strict=True):
+                pending.settle(outcome)
+
+    async def _write(self, commands: Sequence[Command]) -> list[Outcome]:
+        try:
+            return await self._attempt(commands)
+        except ConnectionLost as error:
+            # It may have been committed: the ids tell, so the second time does no harm.
+            _log.warning("appending: %s; trying once more", error)
+            await anyio.sleep(HEARING)
+            return await self._attempt(commands)
+
+    async def _attempt(self, commands: Sequence[Command]) -> list[Outcome]:
+        try:
+            with translated():
+                connection = await self._connect()
+                outcomes = await self._presume(connection, commands)
+                if outcomes is None:
+                    outcomes = await self._look_first(connection, commands)
+                return outcomes
+        except LogError:
+            self._forget()
+            await self._disconnect()
+            raise
+
+    async def _connect(self) -> PoolConnectionProxy[asyncpg.Record]:
+        if self._connection is None:
+            self._connection = await self._pool.acquire(timeout=10)
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await discard(self._pool, connection)
+
+    def _forget(self) -> None:
+        self._seen = None
+        self._versions.clear()
+        self._stored.clear()
+
+    async def _presume(
+        self, connection: PoolConnectionProxy[asyncpg.Record], commands: Sequence[Command]
+    ) -> list[Outcome] | None:
+        """Write a batch on what is known from the last one; None where that does not hold."""
+        if self._seen is None:
+            return None
+        streams = {item.new.stream for command in commands for item in command.events}
+        unknown = streams - self._versions.keys()
+        if unknown:
+            rows = await connection.fetch(SQL["versions"], list(unknown))
+            self._versions.update(dict.fromkeys(unknown, Version(0)))
+            self._versions.update((row[0], row[1]) for row in rows)
+        versions = {stream: self._versions[stream] for stream in streams}
+        decision = decide(commands, State(self._seen, self._now, versions, {}))
+        if any(isinstance(outcome, LogError) for outcome in decision.outcomes):
+            self._forget()
+            return None  # perhaps only what is known is out of date
+        await self._make_room(connection, decision)
+        oldest = min(made_at(row.prepared.new.event_id) for row in decision.rows)
+        try:
+            with translated():
+                fresh = self._fresh(commands)
+                recorded = await self._append(
+                    connection, self._seen, decision, oldest=oldest, fresh=fresh
+                )
+        except Stale:
+            recorded = None
+        if recorded is None:
+            self._forget()
+            return None
+        self._stored.update(fresh)
+        self._note(decision, recorded)
+        return decision.outcomes
+
+    async def _look_first(
+        self, connection: PoolConnectionProxy[asyncpg.Record], commands: Sequence[Command]
+    ) -> list[Outcome]:
+        """Write a batch on what is looked up under the log's lock."""
+        streams = {item.new.stream for command in commands for item in command.events}
+        ids = [item.new.event_id for command in commands for item in command.events]
+        recorded = None
+        async with connection.transaction():
+            # Bodies before the lock: another writer may hold one of them and wait for the lock.
+            await bodies.put(connection, [blob for command in commands for blob in command.blobs])
+            await connection.fetch(SQL["lock"])
+            state = State(
+                Position(await connection.fetchval(SQL["head"], 0) or 0),
+                await connection.fetchval(SQL["clock"], 0),
+                {row[0]: row[1] for row in await connection.fetch(SQL["versions"], list(streams))},
+                {
+                    EventId(row[0]): Known(row[1], row[2], row[3])
+                    for row in await connection.fetch(SQL["known_ids"], ids)
+                },
+            )
+            decision = decide(commands, state)
+            if decision.rows:
+                await self._make_room(connection, decision)
+                recorded = await self._append(connection, state.position, decision)
+                if recorded is None:
+                    raise LogError("the log moved on under its lock: somebody writes around it")
+        self._versions.update(state.versions)
+        self._seen = state.position
+        self._note(decision, recorded or state.now)
+        return decision.outcomes
+
+    def _fresh(self, commands: Sequence[Command]) -> dict[bytes, bytes]:
+        """Return the bodies that are not known to be stored, by digest."""
+        found: dict[bytes, bytes] = {}
+        for command in commands:
+            for blob in command.blobs:
+                digest = digest_bytes(blob.digest)
+                if digest not in self._stored:
+                    found[digest] = blob.body
+        return found
+
+    async def _make_room(
+        self, connection: PoolConnectionProxy[asyncpg.Record], decision: Decision
+    ) -> None:
+        """Make partitions until a whole one is empty ahead."""
+        until = decision.rows[-1].position + self._partition_size
+        if until > self._room:
+            self._room = await connection.fetchval(
+                SQL["add_partitions"], until, self._partition_size
+            )
+
+    async def _append(
+        self,
+        connection: PoolConnectionProxy[asyncpg.Record],
+        base: Position,
+        decision: Decision,
+        *,
+        oldest: int = 2**62,
+        fresh: dict[bytes, bytes] | None = None,
+    ) -> int | None:
+        """Write a decision; return when it was recorded, None where the log is not at `base`."""
+        items = [row.prepared for row in decision.rows]
+        news = [item.new for item in items]
+        heads = decision.heads.values()
+        recorded: int | None = await connection.fetchval(
+            SQL["append"],
+            base,
+            oldest,
+            REMEMBERED,
+            list(fresh or ()),
+            list((fresh or {}).values()),
+            list(decision.heads),
+            [head.base for head in heads],
+            [head.version for head in heads],
+            [head.position for head in heads],
+            [new.stream for new in news],
+            [row.version for row in decision.rows],
+            [new.event_id for new in news],
+            [item.digest for item in items],
+            [item.type for item in items],
+            [item.schema for item in items],
+            [new.occurred_at for new in news],
+            [new.actor for new in news],
+            [new.causation for new in news],
+            [new.correlation for new in news],
+            [new.traceparent for new in news],
+            [item.payload for item in items],
+        )
+        return recorded
+
+    def _note(self, decision: Decision, recorded: int) -> None:
+        """Remember what the log is like after a batch, and tell that it grew."""
+        self._now = recorded
+        if len(self._versions) > _REMEMBER:
+            self._versions.clear()
+        if len(self._stored) > _REMEMBER:
+            self._stored.clear()
+        if decision.rows:
+            self._seen = decision.rows[-1].position
+            self._versions.update((name, head.version) for name, head in decision.heads.items())
+            self._committed()

@@ -1,0 +1,162 @@
+"""One step of the fold: a batch of events into some generations of views that move together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from events.catalog import ProjectionParked
+from events.codec import fact_of
+from events.event import START, Actor, Event, Micros, NewEvent, Position, StreamName, stream
+from events.log import EventLog, IdReused, LogCorrupt
+from projections.batch import Group, Parked
+from projections.clock import Clock
+from projections.errors import FencedOut
+from projections.store import Session, Slot, Slots, Untold
+
+ACTOR = Actor("engine:views")
+"""Who says that a fold failed."""
+
+
+class Keeper:
+    """Moves one slot of each view of a group, all from one position to the next.
+
+    Build it with `open`. Every method may raise `ViewsUnavailable`.
+    """
+
+    def __init__(
+        self, session: Session, group: Group, slots: Slots, clock: Clock, *, any_parked: bool
+    ) -> None:
+        self._session, self._group, self._clock = session, group, clock
+        self._slots, self._any_parked = dict(slots), any_parked
+        self._news = any_parked
+
+    @classmethod
+    async def open(cls, session: Session, group: Group, slots: Slots, clock: Clock) -> Keeper:
+        """Take up the views where these slots stand."""
+        some = list(slots.values())
+        return cls(session, group, slots, clock, any_parked=await session.any_parked(some))
+
+    @property
+    def slots(self) -> Slots:
+        """Where the views stand."""
+        return self._slots
+
+    @property
+    def position(self) -> Position:
+        """The position that all views have reached."""
+        return next(iter(self._slots.values())).position
+
+    async def advance(self, events: Sequence[Event]) -> None:
+        """Fold the events that follow the position, and store what comes of it, all at once.
+
+        Raises `FencedOut` where somebody else moved the views, `LogCorrupt` on a hole.
+        """
+        position = self.position
+        for place, event in enumerate(events, start=position + 1):
+            if event.position != place:
+                raise LogCorrupt(
+                    f"after position {place - 1} the log goes on at {event.position}: a hole; "
+                    "run `trueup fsck`"
+                )
+        plan = self._group.plan(events)
+        to = events[-1].position
+        while True:
+            stored, parked = await self._session.load(
+                self._slots, plan, any_parked=self._any_parked
+            )
+            changes = self._group.fold(plan, stored, parked)
+            event_ids = [self._clock.event_id() for _ in changes.parked]
+            if await self._session.save(self._slots, to, changes, event_ids):
+                break
+            # Either a rebuild put another generation in the place of one, or we were fenced out.
+            await self._look_again()
+        self._slots = {name: _at(slot, to) for name, slot in self._slots.items()}
+        if changes.parked:
+            self._any_parked = self._news = True
+
+    async def tell(self, log: EventLog) -> None:
+        """Say in the log what was parked and is not said there yet.
+
+        Raises `events.log.LogError`; what was not said is said at the next call.
+        """
+        while self._news:
+            untold = await self._session.untold(list(self._slots.values()))
+            if not untold:
+                self._news = False
+                return
+            # The fold of a ProjectionParked can fail too: to say that as well might never end.
+            ours = {
+                event.position
+                for event in await log.read_at([each.parked.position for each in untold])
+                if event.type == ProjectionParked.__name__
+            }
+            say = [each for each in untold if each.parked.position not in ours]
+            if say:
+                try:
+                    await log.append([self._event(each) for each in say])
+                except IdReused:
+                    await self._renew(log, say)
+                    continue
+            await self._session.told([each.event_id for each in untold])
+
+    async def _renew(self, log: EventLog, untold: Sequence[Untold]) -> None:
+        """Give new ids to what waited so long that the log no longer knows the old ones."""
+        for each in untold:
+            parked = each.parked
+            said = await log.read(START, types=[ProjectionParked.__name__], stream=_stream(parked))
+            facts = [(event.causation, fact_of(event)) for event in said]
+            if (parked.position, _fact(parked)) in facts:
+                await self._session.told([each.event_id])
+            else:
+                await self._session.renew(each.event_id, self._clock.event_id())
+
+    @staticmethod
+    def _event(untold: Untold) -> NewEvent:
+        parked = untold.parked
+        # The id has the time at which it was parked, so that a second attempt says the very same.
+        parked_at = Micros((UUID(untold.event_id).int >> 80) * 1000)
+        return NewEvent(
+            event_id=untold.event_id,
+            stream=_stream(parked),
+            fact=_fact(parked),
+            actor=ACTOR,
+            occurred_at=parked_at,
+            causation=parked.position,
+        )
+
+    async def _look_again(self) -> None:
+        position, mine = self.position, next(iter(self._slots.values()))
+        found: dict[str, Slot] = {}
+        for slot in await self._session.slots(self._slots):
+            ours = self._slots[slot.view]
+            if slot.live if ours.live else slot.generation == ours.generation:
+                found[slot.view] = slot
+        for name, ours in self._slots.items():
+            why, now = "", found.get(name)
+            if now is None or now.live != ours.live:
+                why = f"generation {ours.generation} of the view {name} is gone"
+            elif now.epoch != mine.epoch:
+                why = f"epoch {now.epoch} took over the view {name}"
+            elif now.position != position:
+                why = f"the view {name} is at {now.position} already"
+            elif now.version != ours.version:
+                why = f"the view {name} is kept by version {now.version} of its projection now"
+            if why:
+                raise FencedOut(mine.epoch, position, why)
+        if found == self._slots:
+            return  # the same after all: a swap that was rolled back, so try again
+        self._slots = found
+        self._any_parked = await self._session.any_parked(list(found.values()))
+
+
+def _stream(parked: Parked) -> StreamName:
+    return stream("view", "default", parked.view)
+
+
+def _fact(parked: Parked) -> ProjectionParked:
+    return ProjectionParked(parked.view, parked.name, parked.position, parked.message)
+
+
+def _at(slot: Slot, position: Position) -> Slot:
+    return Slot(slot.view, slot.generation, slot.version, slot.live, position, slot.epoch)

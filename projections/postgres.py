@@ -1,0 +1,219 @@
+"""The stored views, read from Postgres: a snapshot is one REPEATABLE READ transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import anyio
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from events.event import START, Position
+from projections.batch import Group, Parked
+from projections.errors import ViewsNotReady, ViewsUnavailable, ViewUnreadable
+from projections.listeners import Watermark
+from projections.projection import INDEX_COLUMNS, Found, Projection, SubjectIndex
+from projections.reads import check_limit, check_where, key_after, keys_until, storable
+from projections.store import Pool, Session, Slot, Slots, connected
+
+D = TypeVar("D", bound=Struct)
+_COLUMNS = ("first", "second", "third")
+_POLL = 0.25
+"""Seconds between looks at the database while a runner of this process tells us anyway."""
+_POLL_REMOTE = 0.02
+"""Seconds between looks where only the database can tell."""
+_NO_END = Position(2**63 - 1)
+
+
+class PostgresViews:
+    """The views of one log in a database, kept by a runner, here or in another process.
+
+    `watermark` is that of the runner in this process, where there is one: waiters then wake at
+    once. Every method may raise `ViewsUnavailable`, and `ViewsNotReady` while a view is built.
+    """
+
+    def __init__(
+        self, pool: Pool, group: Group, *, watermark: Watermark | None = None, shard: int = 0
+    ) -> None:
+        self._pool, self._group, self._watermark, self._shard = pool, group, watermark, shard
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresReader]:
+        """Open a consistent read of all views; keep it short."""
+        async with connected(self._pool) as connection:
+            session = Session(connection, self._shard)
+            async with session.snapshot():
+                yield PostgresReader(session, self._group, await self._slots(session))
+
+    async def reached(self, position: Position, timeout: float = 30.0) -> Position:
+        """Wait until every view has folded this position; return where they are.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        at = START
+        try:
+            with anyio.fail_after(timeout):
+                while True:
+                    at = await self._at(position)
+                    if at >= position:
+                        return at
+                    with anyio.move_on_after(_POLL if self._watermark else _POLL_REMOTE):
+                        await (self._watermark or Watermark()).reach(position)
+        except TimeoutError:
+            raise TimeoutError(
+                f"the views are at position {at}, not at {position}, after {timeout:g} s; "
+                "see whether an engine runs, and how far it is"
+            ) from None
+
+    async def parked(self, limit: int = 1000) -> list[Parked]:
+        """Return what the views no longer fold because an event failed, by view and position."""
+        async with connected(self._pool) as connection:
+            session = Session(connection, self._shard)
+            slots = [slot for slot in await session.slots(self._group.views) if slot.live]
+            return await session.parked(slots, limit)
+
+    async def _at(self, position: Position) -> Position:
+        if self._watermark and self._watermark.position >= position:
+            return self._watermark.position
+        try:
+            async with connected(self._pool) as connection:
+                slots = await self._slots(Session(connection, self._shard))
+        except (ViewsNotReady, ViewsUnavailable):
+            return START  # may pass; the time-out says it if not
+        return _position(slots)
+
+    async def _slots(self, session: Session) -> Slots:
+        found = {slot.view: slot for slot in await session.slots(self._group.views) if slot.live}
+        for name, view in self._group.views.items():
+            slot = found.get(name)
+            if slot is None:
+                raise ViewsNotReady(name, "it is not built yet")
+            if slot.version != view.version:
+                raise ViewsNotReady(
+                    name, f"it was built by version {slot.version}, this is version {view.version}"
+                )
+        if len({slot.position for slot in found.values()}) > 1:
+            lowest = min(found.values(), key=lambda slot: slot.position)
+            raise ViewsNotReady(lowest.view, f"it is behind the others, at {lowest.position}")
+        return found
+
+
+class PostgresReader:
+    """Reads of the views as they stood at one position, the same for all."""
+
+    def __init__(self, session: Session, group: Group, slots: Slots) -> None:
+        self._session, self._group, self._slots = session, group, slots
+
+    @property
+    def position(self) -> Position:
+        """The position up to which every view here has folded the log."""
+        return _position(self._slots)
+
+    async def get(self, view: Projection[D], key: str) -> Found[D] | None:
+        """Return one document."""
+        return (await self.get_many(view, (key,))).get(key)
+
+    async def get_many(self, view: Projection[D], keys: Iterable[str]) -> Mapping[str, Found[D]]:
+        """Return the documents under these keys; those that are not there are left out."""
+        slot = self._slot(view)
+        wanted = [key for key in dict.fromkeys(keys) if storable(key)]
+        rows = await self._session.fetch("get", slot.view, slot.generation, wanted)
+        return {row[0]: self._found(view, row) for row in rows}
+
+    async def page(
+        self,
+        view: Projection[D],
+        *,
+        prefix: str = "",
+        where: Mapping[str, str] | None = None,
+        after: str = "",
+        limit: int = 500,
+    ) -> list[Found[D]]:
+        """Return documents in key order, after a key, by key prefix and indexed values.
+
+        Raises ValueError for a limit below 1 and for an index that the view does not have.
+        """
+        slot = self._slot(view)
+        check_limit(limit)
+        wanted = check_where(view, where)
+        if not all(map(storable, (prefix, *wanted.values()))):
+            return []
+        name, place = _by_index("page", slot, wanted)
+        bounds = (prefix, keys_until(prefix), key_after(after))
+        rows = await self._session.fetch(name, *place, *bounds, limit, *_rest(wanted))
+        return [self._found(view, row) for row in rows]
+
+    async def count(
+        self, view: Projection[D], *, prefix: str = "", where: Mapping[str, str] | None = None
+    ) -> int:
+        """Count the documents that `page` would go through."""
+        slot = self._slot(view)
+        wanted = check_where(view, where)
+        if not all(map(storable, (prefix, *wanted.values()))):
+            return 0
+        name, place = _by_index("count", slot, wanted)
+        bounds = (prefix, keys_until(prefix))
+        rows = await self._session.fetch(name, *place, *bounds, *_rest(wanted))
+        return int(rows[0][0])
+
+    async def subjects(
+        self,
+        view: SubjectIndex,
+        subject: str,
+        *,
+        after: Position | None = None,
+        before: Position | None = None,
+        limit: int = 500,
+        newest_first: bool = False,
+    ) -> list[Position]:
+        """Return the positions filed under a subject, between two positions (both excluded)."""
+        slot = self._slot(view)
+        check_limit(limit)
+        if not storable(subject):
+            return []
+        rows = await self._session.fetch(
+            "subjects_newest_first" if newest_first else "subjects",
+            slot.view,
+            slot.generation,
+            subject,
+            START if after is None else after,
+            _NO_END if before is None else before,
+            limit,
+        )
+        return [Position(row[0]) for row in rows]
+
+    def _slot(self, view: Projection[Any] | SubjectIndex) -> Slot:
+        slot = self._slots.get(view.name)
+        if slot is None:
+            raise ValueError(f"the view {view.name} is not among those that are kept here")
+        return slot
+
+    def _found(self, view: Projection[D], row: asyncpg.Record) -> Found[D]:
+        key, position, body = row
+        try:
+            document: D = self._group.decode(view.name, body)
+        except msgspec.MsgspecError as error:
+            raise ViewUnreadable(view.name, key, error) from error
+        return Found(key, Position(position), document)
+
+
+def _position(slots: Slots) -> Position:
+    return min((slot.position for slot in slots.values()), default=START)
+
+
+def _by_index(query: str, slot: Slot, wanted: Mapping[int, str]) -> tuple[str, tuple[Any, ...]]:
+    """Choose the query that goes by the first wanted index, and its first arguments."""
+    for column in sorted(wanted):
+        return f"{query}_by_{_COLUMNS[column]}", (slot.view, slot.generation, wanted[column])
+    return query, (slot.view, slot.generation)
+
+
+def _rest(wanted: Mapping[int, str]) -> tuple[str | None, ...]:
+    """Return what the other columns must be, None for any."""
+    if not wanted:
+        return ()
+    first = min(wanted)
+    return tuple(wanted.get(column) for column in range(INDEX_COLUMNS) if column != first)

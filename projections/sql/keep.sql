@@ -1,0 +1,109 @@
+-- name: slots
+-- Where every generation of some views stands.
+SELECT view, generation, projection_version, live, position, epoch
+FROM view_checkpoint
+WHERE view = ANY($1::text[]) AND shard = $2
+ORDER BY view, generation
+
+-- name: lock_slots
+-- The same, and nobody moves them until the transaction ends.
+SELECT view, generation, projection_version, live, position, epoch
+FROM view_checkpoint
+WHERE view = ANY($1::text[]) AND shard = $2
+ORDER BY view, generation
+FOR UPDATE
+
+-- name: prepare_lock
+-- One at a time decides which generations there are. "TRUE" and the shard.
+SELECT pg_advisory_xact_lock(1414681925, $1::integer)
+
+-- name: claim
+UPDATE view_checkpoint AS c SET epoch = $4
+FROM unnest($1::text[], $2::integer[]) AS s (view, generation)
+WHERE c.view = s.view AND c.generation = s.generation AND c.shard = $3
+
+-- name: begin_generation
+INSERT INTO view_checkpoint (view, generation, shard, projection_version, epoch)
+VALUES ($1, $2, $3, $4, $5)
+
+-- name: advance
+-- Compare and swap: fewer rows than slots means that somebody else keeps the views, or swapped one.
+UPDATE view_checkpoint AS c SET position = $7
+FROM unnest($1::text[], $2::integer[], $3::boolean[]) AS s (view, generation, live)
+WHERE c.view = s.view AND c.generation = s.generation AND c.live = s.live
+  AND c.shard = $4 AND c.epoch = $5 AND c.position = $6
+RETURNING 1
+
+-- name: set_live
+UPDATE view_checkpoint AS c SET live = s.live, epoch = $5
+FROM unnest($1::text[], $2::integer[], $3::boolean[]) AS s (view, generation, live)
+WHERE c.view = s.view AND c.generation = s.generation AND c.shard = $4
+
+-- name: load_documents
+SELECT d.view, d.key, d.position, d.document
+FROM unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
+JOIN view_document AS d ON d.view = w.view AND d.generation = w.generation AND d.key = w.key
+
+-- name: save_documents
+INSERT INTO view_document (view, generation, key, position, document, i0, i1, i2)
+SELECT * FROM unnest(
+    $1::text[], $2::integer[], $3::text[], $4::bigint[], $5::bytea[], $6::text[], $7::text[],
+    $8::text[])
+ON CONFLICT (view, generation, key) DO UPDATE
+SET position = excluded.position, document = excluded.document,
+    i0 = excluded.i0, i1 = excluded.i1, i2 = excluded.i2
+
+-- name: delete_documents
+DELETE FROM view_document AS d
+USING unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
+WHERE d.view = w.view AND d.generation = w.generation AND d.key = w.key
+
+-- name: file_subjects
+INSERT INTO view_subject (view, generation, subject, position)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bigint[])
+ON CONFLICT DO NOTHING
+
+-- name: has_parked
+SELECT EXISTS (
+    SELECT FROM view_parked AS p
+    JOIN unnest($1::text[], $2::integer[]) AS s (view, generation)
+        ON p.view = s.view AND p.generation = s.generation)
+
+-- name: load_parked
+SELECT p.view, p.scope, p.name
+FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[]) AS w (view, generation, scope, name)
+JOIN view_parked AS p
+    ON p.view = w.view AND p.generation = w.generation AND p.scope = w.scope AND p.name = w.name
+
+-- name: park
+-- The log is told of what it was not told for another generation, up to a limit for each view: a
+-- fold that fails everywhere must not fill the log.
+INSERT INTO view_parked (view, generation, scope, name, position, message, event_id)
+SELECT w.view, w.generation, w.scope, w.name, w.position, w.message,
+    CASE WHEN EXISTS (
+        SELECT FROM view_parked AS other
+        WHERE other.view = w.view AND other.scope = w.scope AND other.name = w.name
+          AND other.position = w.position)
+    OR w.nth + (
+        SELECT count(*) FROM view_parked AS other
+        WHERE other.view = w.view AND other.generation = w.generation) > $8
+    THEN NULL ELSE w.event_id END
+FROM unnest(
+    $1::text[], $2::integer[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::uuid[])
+    WITH ORDINALITY AS w (view, generation, scope, name, position, message, event_id, nth)
+ON CONFLICT (view, generation, scope, name) DO NOTHING
+
+-- name: untold
+SELECT p.view, p.generation, p.scope, p.name, p.position, p.message, p.event_id
+FROM view_parked AS p
+JOIN unnest($1::text[], $2::integer[]) AS s (view, generation)
+    ON p.view = s.view AND p.generation = s.generation
+WHERE p.event_id IS NOT NULL AND NOT p.told
+ORDER BY p.position, p.view, p.name
+LIMIT 100
+
+-- name: told
+UPDATE view_parked SET told = true WHERE event_id = ANY($1::uuid[])
+
+-- name: renew_untold
+UPDATE view_parked SET event_id = $2 WHERE event_id = $1 AND NOT told

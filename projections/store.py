@@ -1,0 +1,376 @@
+"""Where the views are kept in Postgres: documents, subjects and checkpoints, in one transaction.
+
+A generation of a view is one fold of it from the log's first event on; one of them is live, and
+readers see no other. A slot says how far a generation is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import anyio
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from msgspec import Struct
+
+from events.connection import translated
+from events.event import EventId, Position
+from events.log import LogError, LogUnavailable
+from projections.batch import Changes, Parked, ParkedNames, Plan, Scope, Stored
+from projections.errors import ViewError, ViewsUnavailable
+from projections.projection import INDEX_COLUMNS
+from projections.queries import QUERIES
+
+# Quoted: at run time these classes take no parameters.
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+TOLD_LIMIT = 100
+"""How many parked documents of one generation of a view the log is told of."""
+_CLEANUP = 5.0
+"""Seconds that the end of a transaction or connection may take."""
+_COPY_FROM = 200
+"""Entries of a subject index from which COPY is quicker."""
+_PATIENCE = 3600.0
+"""Seconds for a question about a whole view."""
+
+
+class Slot(Struct, frozen=True):
+    """One generation of a view: by which version of the projection it was folded, and how far."""
+
+    view: str
+    generation: int
+    version: int
+    live: bool
+    position: Position
+    epoch: int
+
+
+Slots: TypeAlias = Mapping[str, Slot]
+"""One slot a view."""
+
+
+class Untold(Struct, frozen=True):
+    """Something parked that the log does not say yet, and the id under which it shall."""
+
+    parked: Parked
+    event_id: EventId
+
+
+class Store:
+    """The tables of the views in one database. `shard` is the part of them that is kept here.
+
+    The pool is one of `events.connection.make_pool`: its time-outs keep a process that stalls
+    inside a transaction from stopping its successor.
+    """
+
+    def __init__(self, pool: Pool, shard: int = 0) -> None:
+        self._pool, self.shard = pool, shard
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Take a connection for as long as this lasts. Raises `ViewsUnavailable`."""
+        async with connected(self._pool) as connection:
+            yield Session(connection, self.shard)
+
+
+class Session:
+    """The store over one connection. Every method may raise `ViewsUnavailable`."""
+
+    def __init__(self, connection: Connection, shard: int) -> None:
+        self._connection, self._shard = connection, shard
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """All or nothing, for what happens inside."""
+        async with transaction(self._connection):
+            yield
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        """Read as of one moment, for what happens inside."""
+        async with transaction(self._connection, snapshot=True):
+            yield
+
+    async def slots(self, views: Iterable[str], *, lock: bool = False) -> list[Slot]:
+        """Return every generation of some views, by view and generation.
+
+        With `lock` nobody else moves them until the transaction ends.
+        """
+        query = QUERIES["lock_slots" if lock else "slots"]
+        rows = await self._fetch(query, list(views), self._shard)
+        return [Slot(*row) for row in rows]
+
+    async def prepare(self, views: Iterable[str]) -> list[Slot]:
+        """Return every generation of some views, to decide which there shall be.
+
+        Call it in a transaction: nobody else decides, and nobody moves them, until it ends.
+        """
+        await self._fetch(QUERIES["prepare_lock"], self._shard)
+        return await self.slots(views, lock=True)
+
+    async def claim(self, slots: Collection[Slot], epoch: int) -> None:
+        """Let only `epoch` move these slots from now on."""
+        await self._execute(QUERIES["claim"], *_columns(slots), self._shard, epoch)
+
+    async def begin_generation(self, view: str, generation: int, version: int, epoch: int) -> Slot:
+        """Make an empty generation; it is not live. Raises asyncpg's error where it exists."""
+        await self._execute(
+            QUERIES["begin_generation"], view, generation, self._shard, version, epoch
+        )
+        return Slot(view, generation, version, False, Position(0), epoch)
+
+    async def set_live(self, live: Mapping[Slot, bool], epoch: int) -> None:
+        """Say of each slot whether it is the live one. Call it in a transaction."""
+        # Those that retire come first: at no moment may a view have two live generations.
+        for value in (False, True):
+            some = [slot for slot, is_live in live.items() if is_live is value]
+            views, generations = _columns(some)
+            await self._execute(
+                QUERIES["set_live"], views, generations, [value] * len(some), self._shard, epoch
+            )
+
+    async def load(
+        self, slots: Slots, plan: Plan, *, any_parked: bool
+    ) -> tuple[dict[tuple[str, str], Stored], ParkedNames]:
+        """Return the documents that a plan touches, and what of its names is parked."""
+        stored: dict[tuple[str, str], Stored] = {}
+        parked: ParkedNames = frozenset()
+        if plan.touched:
+            rows = await self._fetch(QUERIES["load_documents"], *_keyed(slots, plan.touched))
+            stored = {(row[0], row[1]): Stored(Position(row[2]), row[3]) for row in rows}
+        if any_parked:
+            rows = await self._fetch(
+                QUERIES["load_parked"],
+                [view for view, _, _ in plan.names],
+                [slots[view].generation for view, _, _ in plan.names],
+                [scope for _, scope, _ in plan.names],
+                [name for _, _, name in plan.names],
+            )
+            parked = {(row[0], Scope(row[1]), row[2]) for row in rows}
+        return stored, parked
+
+    async def save(
+        self, slots: Slots, to: Position, changes: Changes, event_ids: Sequence[EventId]
+    ) -> bool:
+        """Store what a batch changed and move the slots to `to`, all at once.
+
+        `event_ids` has one for each parked. Returns False, and writes nothing, where some slot is
+        no longer as given.
+        """
+        try:
+            async with self.transaction():
+                await self._advance(slots, to)
+                await self._save_documents(slots, changes)
+                await self._file(slots, changes.filed)
+                if changes.parked:
+                    await self._park(slots, changes.parked, event_ids)
+        except _Moved:
+            return False
+        return True
+
+    async def any_parked(self, slots: Collection[Slot]) -> bool:
+        """Whether anything is parked in these slots."""
+        (row,) = await self._fetch(QUERIES["has_parked"], *_columns(slots))
+        return bool(row[0])
+
+    async def parked(self, slots: Collection[Slot], limit: int) -> list[Parked]:
+        """Return what is parked in these slots, by view and position."""
+        rows = await self._fetch(QUERIES["parked"], *_columns(slots), limit)
+        return [_parked(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+    async def untold(self, slots: Collection[Slot]) -> list[Untold]:
+        """Return some of what is parked in these slots and the log does not say yet."""
+        rows = await self._fetch(QUERIES["untold"], *_columns(slots))
+        return [
+            Untold(_parked(row[0], row[2], row[3], row[4], row[5]), EventId(str(row[6])))
+            for row in rows
+        ]
+
+    async def told(self, event_ids: Iterable[EventId]) -> None:
+        """Note that the log says this now."""
+        await self._execute(QUERIES["told"], [UUID(event_id) for event_id in event_ids])
+
+    async def renew(self, event_id: EventId, new: EventId) -> None:
+        """Let the log say under another id what it was not told under the first."""
+        await self._execute(QUERIES["renew_untold"], UUID(event_id), UUID(new))
+
+    async def drop(self, slot: Slot) -> None:
+        """Remove a generation, a slice at a time. Raises ValueError for the live one."""
+        place = (slot.view, slot.generation)
+        await self._execute(QUERIES["retire"], *place)
+        if any(o.live for o in await self.slots([slot.view]) if o.generation == slot.generation):
+            raise ValueError(f"generation {slot.generation} of the view {slot.view} is live")
+        await self._execute(QUERIES["drop_parked"], *place)
+        for query in ("drop_documents", "drop_subjects"):
+            while await self._execute(QUERIES[query], *place):
+                pass
+        await self._execute(QUERIES["drop_generation"], *place)
+
+    async def _advance(self, slots: Slots, to: Position) -> None:
+        some = list(slots.values())
+        first = some[0]
+        if any((slot.position, slot.epoch) != (first.position, first.epoch) for slot in some):
+            raise ValueError("slots that move together must be at one position, of one epoch")
+        views, generations = _columns(some)
+        live = [slot.live for slot in some]
+        rows = await self._fetch(
+            QUERIES["advance"],
+            views,
+            generations,
+            live,
+            self._shard,
+            first.epoch,
+            first.position,
+            to,
+        )
+        if len(rows) != len(some):
+            raise _Moved
+
+    async def _save_documents(self, slots: Slots, changes: Changes) -> None:
+        rows = changes.rows
+        if rows:
+            indexes = [[row.index[column] for row in rows] for column in range(INDEX_COLUMNS)]
+            await self._execute(
+                QUERIES["save_documents"],
+                [row.view for row in rows],
+                [slots[row.view].generation for row in rows],
+                [row.key for row in rows],
+                [row.position for row in rows],
+                [row.document for row in rows],
+                *indexes,
+            )
+        if changes.gone:
+            await self._execute(QUERIES["delete_documents"], *_keyed(slots, changes.gone))
+
+    async def _file(self, slots: Slots, filed: Sequence[tuple[str, str, Position]]) -> None:
+        if len(filed) > _COPY_FROM:
+            # Nothing of it can be there yet: entries are written with the checkpoint or not at all.
+            with reachable():
+                await self._connection.copy_records_to_table(
+                    "view_subject",
+                    records=[
+                        (view, slots[view].generation, subject, position)
+                        for view, subject, position in filed
+                    ],
+                )
+        elif filed:
+            await self._execute(
+                QUERIES["file_subjects"],
+                [view for view, _, _ in filed],
+                [slots[view].generation for view, _, _ in filed],
+                [subject for _, subject, _ in filed],
+                [position for _, _, position in filed],
+            )
+
+    async def _park(
+        self, slots: Slots, parked: Sequence[Parked], event_ids: Sequence[EventId]
+    ) -> None:
+        await self._execute(
+            QUERIES["park"],
+            [each.view for each in parked],
+            [slots[each.view].generation for each in parked],
+            [each.scope for each in parked],
+            [each.name for each in parked],
+            [each.position for each in parked],
+            [each.message for each in parked],
+            [UUID(event_id) for event_id in event_ids],
+            TOLD_LIMIT,
+        )
+
+    async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a named query and return its rows."""
+        return await self._fetch(QUERIES[name], *arguments)
+
+    async def scan(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a named query that may take long and return its rows."""
+        with reachable():
+            return await self._connection.fetch(QUERIES[name], *arguments, timeout=_PATIENCE)
+
+    async def _fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        with reachable():
+            return await self._connection.fetch(query, *arguments)
+
+    async def _execute(self, query: str, *arguments: Any) -> int:
+        """Run a command and return how many rows it touched."""
+        with reachable():
+            status = await self._connection.execute(query, *arguments)
+        return int(status.rpartition(" ")[2])
+
+
+class _Moved(Exception):
+    """Some slot is no longer where it was thought to be."""
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn the database's errors into the views': `ViewsUnavailable` for what may pass."""
+    try:
+        with translated():
+            yield
+    except LogUnavailable as error:
+        raise ViewsUnavailable(str(error)) from error
+    except asyncpg.InternalClientError as error:
+        # What asyncpg makes of a connection that is cut just when it is used.
+        raise ViewsUnavailable(f"the connection to the database broke: {error}") from error
+    except LogError as error:
+        raise ViewError(f"the views cannot be kept: {error}") from error
+
+
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncIterator[Connection]:
+    """Take a connection from the pool. Raises `ViewsUnavailable`; what the body raises passes."""
+    with reachable():
+        connection = await pool.acquire()
+    try:
+        yield connection
+    except ViewsUnavailable:
+        with suppress(asyncpg.InterfaceError):  # the pool may have dropped it already
+            connection.terminate()  # who knows what state it is in
+        raise
+    finally:
+        with anyio.CancelScope(shield=True), reachable():
+            await pool.release(connection, timeout=_CLEANUP)
+
+
+@asynccontextmanager
+async def transaction(connection: Connection, *, snapshot: bool = False) -> AsyncIterator[None]:
+    """Open a transaction; with `snapshot` it reads only, as of one moment.
+
+    Raises `ViewsUnavailable`; what the body raises rolls back, and passes.
+    """
+    block = connection.transaction(
+        isolation="repeatable_read" if snapshot else None, readonly=snapshot
+    )
+    with reachable():
+        await block.start()
+    try:
+        yield
+    except BaseException:
+        # Cancelled too: a connection goes back to the pool without a transaction, or not at all.
+        with anyio.move_on_after(_CLEANUP, shield=True), suppress(ViewsUnavailable), reachable():
+            await block.rollback()
+        raise
+    with reachable():
+        await block.commit()
+
+
+def _columns(slots: Collection[Slot]) -> tuple[list[str], list[int]]:
+    return [slot.view for slot in slots], [slot.generation for slot in slots]
+
+
+def _keyed(
+    slots: Slots, keys: Collection[tuple[str, str]]
+) -> tuple[list[str], list[int], list[str]]:
+    return (
+        [view for view, _ in keys],
+        [slots[view].generation for view, _ in keys],
+        [key for _, key in keys],
+    )
+
+
+def _parked(view: str, scope: str, name: str, position: int, message: str) -> Parked:
+    return Parked(view, Scope(scope), name, Position(position), message)
