@@ -20,7 +20,7 @@ import orjson
 from msgspec import Struct
 
 from engine.objects import compare
-from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, key_parts, value_of
+from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
 from engine.objects.identity import ObjectRefused
 from engine.objects.managed import Managed, own_raw
 from engine.objects.ownership import MANAGER
@@ -101,15 +101,6 @@ def freeze(
     return Kept(str(answer.get("apiVersion", "")), own.raw, values, marks)
 
 
-def refreeze(kept: Kept, answer: Mapping[str, Any]) -> Kept | None:
-    """Return the kept form of a later answer (a dry run's) to the apply that `kept` came of.
-
-    What was sent is no longer at hand: what the first kept form knows of it is taken over. None
-    where nothing is ours. Raises `ObjectRefused("bad-fields")`.
-    """
-    return freeze(answer, sent=_as_sent(kept.fields.tree, kept.values, kept.marks))
-
-
 def extract(kept: Kept, live: Mapping[str, Any]) -> dict[str, Any]:
     """Cut a live object down to our fields: equal to `kept.values` where nothing differs.
 
@@ -148,39 +139,6 @@ def compare_with(
     if not is_owned:
         found += compare.ownership(kept.fields, managed, ref, paths)
     return found, any(managed.is_ours(path) for path in paths)
-
-
-def _as_sent(fields: Tree, values: Mapping[str, Any], marks: Tree) -> dict[str, Any]:
-    """Return a body that would have been kept as this was: nulls and empties where they were."""
-    sent: dict[str, Any] = {}
-    for element, sub in fields.items():
-        if element[:2] != "f:":
-            continue
-        name, value = element[2:], values.get(element[2:], MISSING)
-        if type(value) is dict and sub:
-            sent[name] = _as_sent(sub, value, marks.get(element, {}))
-        elif type(value) is list and sub:
-            sent[name] = _items_as_sent(sub, value, marks.get(element, {}))
-        elif value is not MISSING:
-            sent[name] = value
-        elif element not in marks and not sub:
-            sent[name] = None
-    return sent
-
-
-def _items_as_sent(fields: Tree, values: list[Any], marks: Tree) -> list[Any]:
-    elements = {key_parts(element): element for element in fields if element[:2] == "k:"}
-    all_names = {names for names, _ in elements}
-    items: list[Any] = []
-    for item in values:
-        keys = ((names, item_key(item, names)) for names in all_names)
-        element = next((elements[key] for key in keys if key in elements), None)
-        if element is None:
-            items.append(item)  # of a set, or atomic
-        else:
-            inner = _as_sent(fields[element], item, marks.get(element, {}))
-            items.append({**key_of(element), **inner})
-    return items
 
 
 def _frozen(fields: Tree, answer: Mapping[str, Any], sent: Any, marks: Tree) -> dict[str, Any]:

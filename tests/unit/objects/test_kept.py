@@ -7,7 +7,7 @@ import pytest
 
 from engine.objects.compare import MAX_DIFFERENCES
 from engine.objects.identity import ObjectRefused
-from engine.objects.kept import Kept, compare_with, differences, extract, freeze, refreeze
+from engine.objects.kept import Kept, compare_with, differences, extract, freeze
 from engine.objects.typed import OMITTED
 from events.vocabulary import Difference, DifferenceKind, ObjectRef
 
@@ -123,32 +123,6 @@ def test_defaults_within_a_named_empty_are_not_ours_where_what_was_sent_is_known
 def test_a_null_that_was_sent_names_nothing() -> None:
     kept = kept_of({"replicas": 1}, {"f:replicas": {}, "f:x": {}}, {"replicas": None, "x": None})
     assert found(kept, {"replicas": 5, "x": 1}) == []
-
-
-def test_a_later_answer_keeps_what_is_known_of_what_was_sent() -> None:
-    fields = {
-        "f:strategy": {},
-        "f:replicas": {},
-        "f:l": {'k:{"name":"a"}': {".": {}, "f:name": {}, "f:e": {}, "f:n": {}}},
-        "f:atom": {},
-    }
-    sent = {
-        "strategy": {},
-        "replicas": None,
-        "l": [{"name": "a", "e": {}, "n": None}],
-        "atom": {"x": 1},
-    }
-    answer = {
-        "strategy": {"type": "RollingUpdate"},
-        "replicas": 1,
-        "l": [{"name": "a", "e": {"d": 1}, "n": 2}],
-        "atom": {"x": 1, "new-default": 2},
-    }
-    first = kept_of(answer, fields, sent)
-    again = refreeze(Kept.decode(first.encode()), obj(answer, applied(fields)))
-    assert again == first
-    assert freeze(obj(answer, applied(fields))) != first
-    assert refreeze(first, obj(answer)) is None
 
 
 @pytest.mark.parametrize("zero", [False, 0, ""])
