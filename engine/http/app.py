@@ -13,6 +13,7 @@ from aiohttp import web
 from engine.http import access, history, openapi, resources, shows, targets, upkeep, wait
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
+from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
 
 GRACE = 5.0
@@ -41,7 +42,7 @@ async def serving(
 
     Raises OSError where the address cannot be taken.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handler_cancellation=True,
