@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -36,9 +36,7 @@ async def figures(
             say(f"apply.{kind}: left out: {why}")
 
 
-async def _on(
-    kind: str, applications: int, rounds: int, pace: float
-) -> AsyncIterator[Figure]:
+async def _on(kind: str, applications: int, rounds: int, pace: float) -> AsyncIterator[Figure]:
     names = [f"shop-{number:05}" for number in range(applications)]
     runs = _Runs(names)
     with tempfile.TemporaryDirectory(prefix="trueup-bench-") as temporary:
@@ -56,8 +54,9 @@ async def _on(
                 return rate
 
             value, ceiling = await alternate(ours, bare, rounds)
-    params = {"applications": applications, "objects": OBJECTS * applications, "width": WIDTH}
-    params |= {"rounds": rounds, "pace": pace if kind == SIMULATED else 0}
+    params: dict[str, Any] = {"applications": applications, "width": WIDTH, "rounds": rounds}
+    if kind == SIMULATED:
+        params["pace"] = pace
     yield Figure(f"apply.{kind}", value, "applies/s", ceiling, params)
     yield Figure(f"apply.{kind}.memory", max(runs.memory), "MB", None, params)
     yield Figure(f"apply.{kind}.cpu", min(runs.cpu), "ms/apply", None, params)
@@ -83,7 +82,7 @@ class _Runs:
     async def first_sync(self, cluster: Place, folder: Path) -> float:
         """Declare all applications at once and wait for the last one; return applies a second."""
         namespace = await self.namespace(cluster)
-        async with _engine(folder / namespace) as product:
+        async with Product(folder / namespace) as product:
             product.repository("shops").commit(files(self._names))
             await product.cluster("one", cluster.kubeconfig)
             before, pid = cpu(product.engine.pid), product.engine.pid
@@ -128,10 +127,3 @@ class _Runs:
                     raise RuntimeError(f"a correction failed: {event['payload']}")
                 waiting.discard(event["stream"])
                 seen = event["position"]
-
-
-@asynccontextmanager
-async def _engine(folder: Path) -> AsyncIterator[Product]:
-    product = Product(folder)
-    async with product:
-        yield product

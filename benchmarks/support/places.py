@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import yaml
 
 from benchmarks.frame import CannotRun
@@ -48,15 +49,15 @@ class Place:
 
     async def control(self, path: str, body: dict[str, Any]) -> None:
         """Use a simulated cluster's own controls."""
-        async with self.session() as session:
-            async with session.post(f"{self.server}/_sim/{path}", json=body) as answer:
-                answer.raise_for_status()
+        url = f"{self.server}/_sim/{path}"
+        async with self.session() as session, session.post(url, json=body) as answer:
+            answer.raise_for_status()
 
 
 @asynccontextmanager
 async def place(kind: str, folder: Path) -> AsyncIterator[Place]:
     """Bring a cluster up, a process of its own; raises `CannotRun` where there is no real one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     if kind == REAL:
         if find_binaries() is None:
             raise CannotRun(HOW_TO_GET)

@@ -96,9 +96,9 @@ def files(names: list[str]) -> dict[str, str]:
 async def make_namespace(place: Place, name: str) -> None:
     """Create a namespace; raises aiohttp.ClientResponseError where it is refused."""
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    async with place.session() as session:
-        async with session.post(f"{place.server}/api/v1/namespaces", json=body) as answer:
-            answer.raise_for_status()
+    url = f"{place.server}/api/v1/namespaces"
+    async with place.session() as session, session.post(url, json=body) as answer:
+        answer.raise_for_status()
 
 
 async def bare_loop(place: Place, namespace: str, names: list[str]) -> float:
