@@ -11,7 +11,7 @@ from engine.cli.client import Client, Query, connect
 from engine.cli.connection import HERE, Connection, When
 from engine.cli.diff import difference_lines
 from engine.cli.errors import CliError
-from engine.cli.look import COLUMNS, show
+from engine.cli.look import COLUMNS, problem_line, show
 from engine.cli.names import SINGULAR, path_of, split_name
 from engine.cli.narrate import narrate
 from engine.cli.output import (
@@ -180,15 +180,38 @@ def _resource(item: Any) -> None:
         say(f"  {line}")
     _heading("State")
     print_fields(_flat(item["state"]), "  ")
+    _configuration(item)
     targets: Sequence[Any] = item.get("targets", ())
     if targets:
         _heading("Targets")
         show(COLUMNS["targets"], targets, wide=False)
 
 
+def _configuration(item: Any) -> None:
+    """What a control repository has put in force, and what is wrong with its last commit."""
+    if not item["resource"]["spec"].get("control"):
+        return
+    configuration = item["state"]["configuration"] or {}
+    refused = configuration.get("refused")
+    _heading("Configuration")
+    print_fields(
+        {
+            "In force": configuration.get("commit") or "nothing yet",
+            "Since": _when(configuration.get("at")),
+            "Resources": configuration.get("resources"),
+            "Refused": refused["commit"] if refused else "",
+        },
+        "  ",
+    )
+    for problem in refused["problems"] if refused else ():
+        say(f"    {safe(problem_line(problem))}")
+
+
 def _flat(state: Any) -> dict[str, object]:
     fields: dict[str, object] = {}
     for name, value in state.items():
+        if name == "configuration":
+            continue
         if isinstance(value, dict) and name == "kinds":
             unreadable = [kind for kind, of in sorted(value.items()) if of.get("code")]
             fields["kinds"] = f"{len(value)} looked at"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
 
@@ -13,6 +14,7 @@ from engine.cli.client import connect
 from engine.cli.connection import HERE, Connection, When
 from engine.cli.names import path_of, split_name
 from engine.cli.output import Format, age, note, print_data, print_table
+from engine.resources.parse import Problem
 
 Item = dict[str, Any]
 
@@ -104,7 +106,27 @@ def _source_state(item: Item) -> str:
     failure = item["state"]["failure"]
     if failure:
         return f"failed: {failure['message']}"
+    refused = (item["state"]["configuration"] or {}).get("refused")
+    if refused and item["resource"]["spec"].get("control"):
+        return f"refused: {problem_of(refused)}"
     return "ok" if item["state"]["commit"] else "pending"
+
+
+def _control(item: Item) -> str:
+    if not item["resource"]["spec"].get("control"):
+        return ""
+    return short((item["state"]["configuration"] or {}).get("commit")) or "pending"
+
+
+def problem_of(refused: Item) -> str:
+    """Write the first problem of a refused configuration, and how many more there are."""
+    more = len(refused["problems"]) + refused.get("omitted", 0) - 1
+    return problem_line(refused["problems"][0]) + (f" (and {more} more)" if more else "")
+
+
+def problem_line(problem: Item) -> str:
+    """Write one problem as `apply` does: file, line, field, what is wrong, and a remedy."""
+    return str(msgspec.convert(problem, Problem))
 
 
 def _cluster_state(item: Item) -> str:
@@ -164,6 +186,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("REF", _ref, flexible=True),
         Column("COMMIT", lambda item: short(item["state"]["commit"])),
         Column("SINCE", lambda item: _since(item["state"]["movedAt"])),
+        Column("CONTROL", _control, wide=True),
         Column("POSITION", lambda item: item["position"], wide=True),
         Column("URL", lambda item: item["resource"]["spec"]["url"], wide=True),
         Column("STATE", _source_state, flexible=True),
