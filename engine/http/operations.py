@@ -92,6 +92,7 @@ PROJECT = path("project", "The project.")
 IN_PROJECT = query("project", "The project.", {**NAME, "default": "default"})
 AFTER_KEY = query("after", "`next` of the page before.")
 AFTER_POSITION = query("after", "Only what comes after this position.", POSITION)
+AT = query("at", "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.")
 LAST_EVENT = Parameter(
     "Last-Event-ID", "header", "Where a stream goes on: the position that came last.", POSITION
 )
@@ -237,7 +238,7 @@ def _resources() -> Iterator[Operation]:
                 id=f"list{where}{plural.capitalize()}",
                 tag=plural,
                 summary=f"List {plural} by name, each with how it stands.",
-                parameters=(*more, AFTER_KEY, limit(500)),
+                parameters=(*more, AFTER_KEY, limit(500), AT),
                 answer=page,
             )
         yield Operation(
@@ -246,7 +247,7 @@ def _resources() -> Iterator[Operation]:
             id=f"show{singular}",
             tag=plural,
             summary=f"Show one {singular.lower()}, how it stands, and what belongs to it.",
-            parameters=(PROJECT, path("name", f"The {singular.lower()}.")),
+            parameters=(PROJECT, path("name", f"The {singular.lower()}."), AT),
             answer=detail,
             problems=(404,),
         )
@@ -271,7 +272,7 @@ def _targets() -> Iterator[Operation]:
         id="listAllTargets",
         tag="targets",
         summary="List targets by name, with how each stands.",
-        parameters=(kept, AFTER_KEY, limit(500)),
+        parameters=(kept, AFTER_KEY, limit(500), AT),
         answer=shapes.TargetPage,
     )
     yield Operation(
@@ -287,6 +288,7 @@ def _targets() -> Iterator[Operation]:
             kept,
             AFTER_KEY,
             limit(500),
+            AT,
         ),
         answer=shapes.TargetPage,
     )
@@ -300,7 +302,7 @@ def _targets() -> Iterator[Operation]:
             id=id_,
             tag="targets",
             summary=summary,
-            parameters=(PROJECT, TARGET),
+            parameters=(PROJECT, TARGET, AT),
             answer=answer,
             problems=(404,),
         )
@@ -366,6 +368,7 @@ def _history() -> Iterator[Operation]:
             query("stream", "Only this stream's: `target/default/shop@prod`."),
             query("type", "Only these types, with commas between them."),
             limit(500),
+            AT,
             LAST_EVENT,
         ),
         answer=shapes.EventPage,
@@ -393,6 +396,7 @@ def _history() -> Iterator[Operation]:
                 {"type": "string", "enum": ["asc", "desc"]},
             ),
             limit(200),
+            AT,
             LAST_EVENT,
         ),
         answer=shapes.Timeline,
