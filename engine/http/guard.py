@@ -12,14 +12,16 @@ from aiohttp import web
 from engine.http.api import ACTOR, Api, api_of
 from engine.http.problem import Refusal
 from engine.http.tokens import actor_of
+from engine.http.trace import TRACE
 from engine.settings import is_loopback
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
 from projections.errors import RebuildRefused, ViewError, ViewsNotReady, ViewsUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""What is answered without a token: probes have none. They tell nothing but yes or no."""
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/openapi.json"})
+"""What is answered without a token: probes have none, and they tell nothing but yes or no; the
+API's description tells of no installation."""
 ANY_ADDRESS = "*address*"
 LOG_ID = "Trueup-Log-Id"
 _HEADERS = {
@@ -67,6 +69,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
                 "actor": request.get(ACTOR, ""),
                 "remote": request.remote or "",
                 "seconds": round(clock.monotonic() - began, 4),
+                **request.get(TRACE, {}),
             },
         )
 
