@@ -155,17 +155,17 @@ async def act_on_target(request: web.Request) -> web.Response:
         return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TARGETS, target.stream)
-        if found is None or not found.document.assigned:
+        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
+        if found is None or not (found.document.assigned or is_lift):
             raise await _no_target(reader, target)
-        application = await declared_document(
-            reader, "Application", target.project, target.app_stream
-        )
+        application = await reader.get(DECLARED, target.app_stream)
     subject = Subject(
         target.label,
         target.stream,
         (target,),
         found.document.suspended,
-        application.document.suspended,
+        application.document.suspended if application else None,
     )
     return await _act(request, subject)
 
