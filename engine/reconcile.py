@@ -21,7 +21,7 @@ from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import read_situation
+from engine.situations import Inventories, read_situation
 from engine.telemetry import traceparent
 from events.catalog import (
     CorrectionAbandoned,
@@ -84,6 +84,7 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
+        self._inventories = Inventories(log)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
@@ -122,7 +123,13 @@ class Reconciler:
         """Decide and act until there is nothing to do now; return when to look again, or 0."""
         for _ in range(_PASSES):
             async with self._views.snapshot() as reader:
-                situation = await read_situation(reader, self._log, target, self._clock.now())
+                situation = await read_situation(
+                    reader,
+                    self._log,
+                    target,
+                    self._clock.now(),
+                    inventories=self._inventories,
+                )
             if situation is None:
                 return 0
             if situation.corrections.plan:
