@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from engine.cli.client import Client, Query, connect
-from engine.cli.connection import HERE, Connection
+from engine.cli.connection import HERE, Connection, When
 from engine.cli.diff import difference_lines
 from engine.cli.errors import CliError
 from engine.cli.look import COLUMNS, problem_line, show
@@ -33,6 +33,7 @@ async def describe(
     name: str | None = None,
     /,
     *,
+    when: When = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
@@ -41,17 +42,17 @@ async def describe(
     For example:
 
         trueup describe shop@prod
-        trueup describe application/shop
+        trueup describe application/shop --at 1204
         trueup describe cluster prod -o json
     """
     collection, short = split_name(kind, name)
     if not short:
         raise CliError("name one thing", hint="for example shop@prod, or application/shop")
     async with connect(at) as client:
-        item = await client.get(path_of(collection, client.project, short))
+        item = await client.get(path_of(collection, client.project, short), {"at": when})
         if print_data(output, item):
             return 0
-        events = await _recent(client, collection, short)
+        events = await _recent(client, collection, short, when)
     if collection == "targets":
         _target(item)
     else:
@@ -63,9 +64,15 @@ async def describe(
     return 0
 
 
-async def _recent(client: Client, collection: str, name: str) -> list[Any]:
+async def _recent(client: Client, collection: str, name: str, when: str | None) -> list[Any]:
     subject = name if collection == "targets" else f"{SINGULAR[collection]}/{name}"
-    query: Query = {"subject": subject, "project": client.project, "order": "desc", "limit": RECENT}
+    query: Query = {
+        "subject": subject,
+        "project": client.project,
+        "order": "desc",
+        "limit": RECENT,
+        "at": when,
+    }
     answer = await client.get("/v1/timeline", query)
     return list(reversed(answer["items"]))
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from msgspec import Struct
 
 from engine.cli.client import connect
-from engine.cli.connection import HERE, Connection
+from engine.cli.connection import HERE, Connection, When
 from engine.cli.names import path_of, split_name
 from engine.cli.output import Format, age, note, print_data, print_table
 from engine.resources.parse import Problem
@@ -35,6 +35,7 @@ async def get(
     *,
     application: Annotated[str | None, Parameter(help="only targets of this one")] = None,
     cluster: Annotated[str | None, Parameter(help="only targets on this one")] = None,
+    when: When = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
@@ -45,18 +46,20 @@ async def get(
         trueup get targets
         trueup get targets --cluster prod -o wide
         trueup get application shop -o yaml
+        trueup get targets --at 2026-03-03T14:00Z
         trueup get targets -o jsonl | jq -r 'select(.sync != "synced") | .target'
     """
     collection, short = split_name(kind, name)
     async with connect(at) as client:
         if short and collection == "targets":
-            items = [(await client.get(path_of(collection, client.project, short)))["status"]]
+            shown = await client.get(path_of(collection, client.project, short), {"at": when})
+            items = [shown["status"]]
         elif short:
-            items = [await client.get(path_of(collection, client.project, short))]
+            items = [await client.get(path_of(collection, client.project, short), {"at": when})]
         else:
-            query = {"application": application, "cluster": cluster}
-            filters = query if collection == "targets" else None
-            items = await client.pages(f"/v1/{collection}/{client.project}", filters)
+            filters = {"application": application, "cluster": cluster}
+            query = {"at": when, **(filters if collection == "targets" else {})}
+            items = await client.pages(f"/v1/{collection}/{client.project}", query)
     value = items[0] if short else {"items": items}
     if not print_data(output, value, items):
         show(COLUMNS[collection], items, wide=output == "wide")

@@ -14,6 +14,7 @@ from engine.http import access, history, openapi, resources, shows, targets, upk
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
 from engine.http.stream import CLOSING
+from engine.http.trace import tracing
 
 GRACE = 5.0
 """Seconds that requests have to end when the server stops."""
@@ -23,7 +24,9 @@ IDLE = 30.0
 
 def make_app(api: Api) -> web.Application:
     """Return the API as an aiohttp application."""
-    app = web.Application(middlewares=[answering, checking], client_max_size=api.limits.body)
+    app = web.Application(
+        middlewares=[answering, checking, tracing], client_max_size=api.limits.body
+    )
     app[API] = api
     app[CLOSING] = anyio.Event()
     for module in (openapi, upkeep, access, resources, shows, targets, wait, history):

@@ -12,6 +12,7 @@ from aiohttp import web
 from engine.http.api import ACTOR, Api, api_of
 from engine.http.problem import Refusal
 from engine.http.tokens import actor_of
+from engine.http.trace import TRACE
 from engine.settings import is_loopback
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
@@ -68,6 +69,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
                 "actor": request.get(ACTOR, ""),
                 "remote": request.remote or "",
                 "seconds": round(clock.monotonic() - began, 4),
+                **request.get(TRACE, {}),
             },
         )
 

@@ -86,6 +86,7 @@ PROJECT = path("project", "The project.")
 IN_PROJECT = query("project", "The project.", {**NAME, "default": "default"})
 AFTER_KEY = query("after", "`next` of the page before.")
 AFTER_POSITION = query("after", "Only what comes after this position.", POSITION)
+AT = query("at", "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.")
 LAST_EVENT = Parameter(
     "Last-Event-ID", "header", "Where a stream goes on: the position that came last.", POSITION
 )
@@ -204,7 +205,7 @@ def _resources() -> Iterator[Operation]:
                 id=f"list{where}{plural.capitalize()}",
                 tag=plural,
                 summary=f"List {plural} by name, each with how it stands.",
-                parameters=(*more, AFTER_KEY, limit(500)),
+                parameters=(*more, AFTER_KEY, limit(500), AT),
                 answer=page,
             )
         yield Operation(
@@ -213,7 +214,7 @@ def _resources() -> Iterator[Operation]:
             id=f"show{singular}",
             tag=plural,
             summary=f"Show one {singular.lower()}, how it stands, and what belongs to it.",
-            parameters=(PROJECT, path("name", f"The {singular.lower()}.")),
+            parameters=(PROJECT, path("name", f"The {singular.lower()}."), AT),
             answer=detail,
             problems=(404,),
         )
@@ -238,7 +239,7 @@ def _targets() -> Iterator[Operation]:
         id="listAllTargets",
         tag="targets",
         summary="List targets by name, with how each stands.",
-        parameters=(kept, AFTER_KEY, limit(500)),
+        parameters=(kept, AFTER_KEY, limit(500), AT),
         answer=shapes.TargetPage,
     )
     yield Operation(
@@ -254,6 +255,7 @@ def _targets() -> Iterator[Operation]:
             kept,
             AFTER_KEY,
             limit(500),
+            AT,
         ),
         answer=shapes.TargetPage,
     )
@@ -267,7 +269,7 @@ def _targets() -> Iterator[Operation]:
             id=id_,
             tag="targets",
             summary=summary,
-            parameters=(PROJECT, TARGET),
+            parameters=(PROJECT, TARGET, AT),
             answer=answer,
             problems=(404,),
         )
@@ -333,6 +335,7 @@ def _history() -> Iterator[Operation]:
             query("stream", "Only this stream's: `target/default/shop@prod`."),
             query("type", "Only these types, with commas between them."),
             limit(500),
+            AT,
             LAST_EVENT,
         ),
         answer=shapes.EventPage,
@@ -360,6 +363,7 @@ def _history() -> Iterator[Operation]:
                 {"type": "string", "enum": ["asc", "desc"]},
             ),
             limit(200),
+            AT,
             LAST_EVENT,
         ),
         answer=shapes.Timeline,
