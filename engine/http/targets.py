@@ -22,6 +22,7 @@ from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
 from events.event import StreamName, stream
+from events.log import EventLog
 from events.vocabulary import Difference
 from projections.declared import Suspension
 from projections.fold import TargetId
@@ -85,7 +86,7 @@ async def show_target(request: web.Request) -> web.Response:
     async with api.views.snapshot() as reader:
         situation = await read_situation(reader, api.log, target, api.clock.now())
         if situation is None:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         (standing,) = await standings(reader, [situation.target], api.clock.now())
         objects = [
             {
@@ -122,12 +123,9 @@ async def diff_target(request: web.Request) -> web.Response:
     async with api.views.snapshot() as reader:
         situation = await read_situation(reader, api.log, target, api.clock.now(), every_body=True)
         if situation is None:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         (standing,) = await standings(reader, [situation.target], api.clock.now())
-    bodies = await read_bodies(api.log, _desired_digests(situation))
-    complete = replace(situation, bodies={**situation.bodies, **bodies})
-    found: list[Difference] = list(all_differences(complete))
-    unknown = _unknown_kinds(situation)
+    found, unknown = await compared(api.log, situation)
     return reply(
         {
             "target": target.label,
@@ -142,6 +140,18 @@ async def diff_target(request: web.Request) -> web.Response:
     )
 
 
+async def compared(
+    log: EventLog, situation: Situation
+) -> tuple[list[Difference], list[dict[str, str]]]:
+    """Return every difference of a target, and the kinds that cannot be compared.
+
+    The situation must have been read with every body.
+    """
+    bodies = await read_bodies(log, _desired_digests(situation))
+    complete = replace(situation, bodies={**situation.bodies, **bodies})
+    return list(all_differences(complete)), _unknown_kinds(situation)
+
+
 @routes.post("/v1/targets/{project}/{target}/{verb:sync|suspend|resume}")
 async def act_on_target(request: web.Request) -> web.Response:
     """Ask something of a target."""
@@ -149,7 +159,7 @@ async def act_on_target(request: web.Request) -> web.Response:
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TARGETS, target.stream)
         if found is None or not found.document.assigned:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         application = await declared_document(
             reader, "Application", target.project, target.app_stream
         )
@@ -226,7 +236,8 @@ def target_id(request: web.Request) -> TargetId:
     return TargetId(request.match_info["project"], application, cluster)
 
 
-async def _no_target(reader: Reader, target: TargetId) -> Exception:
+async def no_target(reader: Reader, target: TargetId) -> Exception:
+    """Return the refusal that says which target was perhaps meant."""
     found = await read_all(reader, TARGETS, where={"application": target.app_stream})
     clusters = [item.document.cluster for item in found if item.document.assigned]
     if clusters:
@@ -249,7 +260,7 @@ async def expected_targets(
         return standing
     wanted = [item for item in standing if item.cluster == cluster]
     if not wanted:
-        raise await _no_target(reader, TargetId(project, application, cluster))
+        raise await no_target(reader, TargetId(project, application, cluster))
     return wanted
 
 
