@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 TRUEUP_TEST_DATA ?= $(wildcard ../shared/data)
 export TRUEUP_TEST_DATA
 ARGS ?=
+ONLY ?=
 
 .PHONY: help demo test check format bench e2e controlplane lock clean
 help: ## list what can be made
@@ -43,6 +44,9 @@ format: $(VENV)/.dev ## put the code in order
 
 controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache (needs Go)
 	@sh tests/e2e/controlplane/build.sh
+
+bench: $(VENV)/.dev ## measure beside the machine's own ceilings; ONLY=apply runs one
+	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
 e2e: $(VENV)/.dev ## run the end-to-end suite on a real control plane, where one is at hand
 	@$(BIN)/python -m tests.e2e.harness find; case $$? in \

@@ -21,11 +21,14 @@ import anyio
 import anyio.abc
 
 from engine import telemetry
+from engine.admission import Roots
 from engine.assign import Assigner
 from engine.bodies import RenderedBodies
+from engine.bootstrap import Asked, ensure_control
 from engine.clock import SystemClock
 from engine.clusters.settings import ClusterSettings
 from engine.conductor import Conductor, News
+from engine.control import Controller
 from engine.decide.outcome import Backoff
 from engine.embedded import EmbeddedPostgres
 from engine.http.api import Api
@@ -141,6 +144,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
+        if settings.control is not None:
+            asked = Asked(
+                settings.control, settings.control_path or "", settings.control_branch or ""
+            )
+            await ensure_control(log, views, clock, roots_of(settings), asked)
         await stack.enter_async_context(
             _serving(settings, _api(settings, log, views, pool, clock, release, runner), ready)
         )
@@ -275,6 +283,7 @@ async def _work(
             clusters,
             Resolver(log, views, sources, rendering, clock),
             Assigner(log, views, clock),
+            Controller(log, views, sources, roots_of(settings), clock),
             reconciler,
             clock,
         )
@@ -307,6 +316,11 @@ async def _say(log: EventLog, clock: SystemClock, stream: StreamName, fact: Fact
         occurred_at=clock.now(),
     )
     await log.append([event])
+
+
+def roots_of(settings: Settings) -> Roots:
+    """Return the folders below which declared paths may lie."""
+    return Roots(settings.repository_roots, settings.kubeconfig_roots, settings.secret_roots)
 
 
 def redactor_of(path: Path) -> Redactor:

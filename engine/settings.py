@@ -81,6 +81,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...],
         _about("credential plugins that a kubeconfig may run, by command; none: none"),
     ] = ()
+    control: Annotated[
+        str | None,
+        _about("the control repository to start with: its URL, or the name of a declared one"),
+    ] = None
+    control_path: Annotated[
+        str | None, _about("the folder of `control` that the declared resources lie below")
+    ] = None
+    control_branch: Annotated[str | None, _about("the branch of `control` that is followed")] = None
     redaction_key_file: Annotated[
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
@@ -373,6 +381,8 @@ def _contradictions(settings: Settings) -> list[str]:
             f"listen is {settings.listen}, which other machines can reach: tokens would travel in "
             "the clear; set tls_cert and tls_key, or listen on 127.0.0.1"
         )
+    if settings.control is None and (settings.control_path or settings.control_branch):
+        problems.append("control_path and control_branch say more of control, which is not set")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
     if settings.concurrency_per_cluster > settings.concurrency_total:

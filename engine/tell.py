@@ -38,9 +38,18 @@ def _count(number: int, thing: str) -> str:
 def _said_of_desired(fact: Fact) -> str:
     match fact:
         case c.Declared():
-            return f"{fact.kind} declared"
+            where = f" in {fact.file} at {_short(fact.commit)}" if fact.owner else ""
+            return f"{fact.kind} declared{where}"
         case c.Withdrawn():
-            return f"{fact.kind} withdrawn" + (", its objects too" if fact.cascade else "")
+            where = f" at {_short(fact.commit)}" if fact.commit else ""
+            return f"{fact.kind} withdrawn{where}" + (", its objects too" if fact.cascade else "")
+        case c.ConfigurationApplied():
+            news = f"{fact.changed} changed, {fact.withdrawn} withdrawn"
+            resources = _count(fact.resources, "resource")
+            return f"configuration of {_short(fact.commit)} in force: {resources}, {news}"
+        case c.ConfigurationRefused():
+            count = _count(len(fact.problems) + fact.omitted, "problem")
+            return f"configuration of {_short(fact.commit)} refused, {count}; the last one stays"
         case c.CommitSeen():
             return f"commit {_short(fact.commit)} {fact.subject!r}"
         case c.RefMoved():

@@ -34,6 +34,14 @@ class Connection:
 
 
 HERE = Connection()
+When = Annotated[
+    str | None,
+    Parameter(
+        name="--at",
+        help="as of a position, a time (2026-03-03T14:00Z), or `2h ago`; else, now",
+    ),
+]
+"""The flag of every command that can read the past."""
 
 
 class Place(Struct, frozen=True):

@@ -9,10 +9,11 @@ import msgspec
 
 from engine.cli.diff import difference_lines, object_name
 from engine.cli.output import local_time, one_line, safe, styled
+from engine.resources.parse import Problem
 from engine.tell import given_reason, said
 from events import catalog as c
 from events.catalog import CATALOG, Fact
-from events.vocabulary import Outcome
+from events.vocabulary import ConfigurationProblem, Outcome
 
 MAX_LINES = 12
 INDENT = "    "
@@ -58,6 +59,9 @@ def _below(fact: Fact | None) -> Iterator[str]:
         case c.DriftDetected():
             lines = difference_lines(_plain(fact.differences), INDENT)
             omitted = fact.omitted
+        case c.ConfigurationRefused():
+            lines = (f"{INDENT}{safe(problem_line(found))}" for found in fact.problems)
+            omitted = fact.omitted
         case c.CorrectionPlanned():
             lines = (
                 f"{INDENT}{action.verb} {object_name(_plain(action.ref))} ({safe(action.reason)})"
@@ -83,6 +87,11 @@ def _result_lines(results: Iterable[Any]) -> Iterator[str]:
         managers = f" (managed by {safe(', '.join(result.managers))})" if result.managers else ""
         yield f"{INDENT}{object_name(_plain(result.ref))} {result.outcome}{why}{managers}"
         yield from difference_lines(_plain(result.mutated), INDENT * 2)
+
+
+def problem_line(found: ConfigurationProblem) -> str:
+    """Write what is wrong with a control repository as `trueup apply` would."""
+    return str(Problem(found.file, found.line, found.field, found.message, found.hint))
 
 
 def _capped(lines: Iterable[str], omitted: int) -> Iterator[str]:

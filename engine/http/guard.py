@@ -20,8 +20,9 @@ from events.log import IdReused, LogError, LogUnavailable, WrongVersion
 from projections.errors import RebuildRefused, ViewError, ViewsNotReady, ViewsUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""What is answered without a token: probes have none. They tell nothing but yes or no."""
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/openapi.json"})
+"""What is answered without a token: probes have none, and they tell nothing but yes or no; the
+API's description tells of no installation."""
 ANY_ADDRESS = "*address*"
 LOG_ID = "Trueup-Log-Id"
 _HEADERS = {

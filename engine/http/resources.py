@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from engine.http.api import api_of
+from engine.admission import (
+    Objection,
+    Roots,
+    check_references,
+    check_roots,
+    governors,
+    users_of,
+)
+from engine.http.api import Api, api_of
 from engine.http.problem import Refusal, bad_request, conflict, not_found
-from engine.http.references import check_references
-from engine.http.roots import check_roots
 from engine.http.wire import Query, reply
 from engine.http.writes import Write, append, reason_of, settled
 from engine.resources.model import STREAM_KINDS, Resource
-from engine.resources.parse import Problem, Refused, check_values, parse
+from engine.resources.parse import Problem, Refused, check_values, field_name, parse
 from engine.resources.record import PLURALS, declared, kind_of, stream_of
 from engine.resources.spelling import did_you_mean
 from events.catalog import Withdrawn
@@ -23,7 +29,6 @@ from events.event import StreamName, stream
 from events.log import WrongVersion
 from projections.declared import DECLARED, DeclaredDocument
 from projections.projection import Found, Reader
-from projections.views import read_all
 
 TRIES = 5
 routes = web.RouteTableDef()
@@ -45,16 +50,19 @@ async def apply_resources(request: web.Request) -> web.Response:
     Query(request).done()
     api = api_of(request)
     resources = await _resources_of(request)
-    problems = check_roots(api, resources)
+    problems = list(map(_problem, check_roots(_roots(api), resources)))
     for _ in range(TRIES):
         versions = {name: await api.log.version(name) for name in map(stream_of, resources)}
         await api.views.reached(await api.log.head())
         async with api.views.snapshot() as reader:
-            problems = [*problems, *await check_references(reader, resources)]
+            problems += map(_problem, await check_references(reader, resources))
             if problems:
                 raise refused(problems)
             known = await reader.get_many(DECLARED, versions)
+            governing = await _governing(reader, known)
         changed = [resource for resource in resources if _result(resource, known) != "unchanged"]
+        for resource in changed:
+            _check_own(known.get(stream_of(resource)), governing)
         writes = [
             Write(stream_of(resource), declared(resource), versions[stream_of(resource)])
             for resource in changed
@@ -111,7 +119,10 @@ async def delete_resource(request: web.Request) -> web.Response:
         version = await api.log.version(name)
         await api.views.reached(await api.log.head())
         async with api.views.snapshot() as reader:
-            await declared_document(reader, kind, request.match_info["project"], name)
+            found = await declared_document(reader, kind, request.match_info["project"], name)
+            # A control repository that declares itself could otherwise never be got rid of.
+            if found.document.owner != name:
+                _check_own(found, await _governing(reader, {name: found}))
             await _check_unused(reader, kind, name)
         try:
             withdrawn = Write(name, Withdrawn(kind, cascade, reason), version)
@@ -143,24 +154,45 @@ async def names_of(reader: Reader, kind: str, project: str) -> list[str]:
 
 
 async def _check_unused(reader: Reader, kind: str, name: StreamName) -> None:
-    if kind == "Application":
-        return
-    _, project, short = name.split("/", 2)
-    where = {"kind": "Application"} if kind == "Cluster" else {"repository": name}
-    found = await read_all(reader, DECLARED, prefix=f"app/{project}/", where=where)
-    applications = [item.document for item in found]
-    users = [
-        document.name
-        for document in applications
-        if kind == "Repository" or short in document.spec["targets"].get("clusters", ())
-    ]
+    users = await users_of(reader, kind, name)
     if users:
         shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
         raise conflict(
             "in-use",
-            f"{kind} {short} is named by {shown}: change or delete what names it first",
+            f"{kind} {name.split('/', 2)[2]} is named by {shown}: change or delete what names it "
+            "first",
             applications=users,
         )
+
+
+async def _governing(reader: Reader, known: Mapping[str, Found[DeclaredDocument]]) -> set[str]:
+    """Return the control repositories that some of these resources belong to."""
+    owners = {found.document.owner for found in known.values() if not found.document.withdrawn}
+    return await governors(reader, owners - {""})
+
+
+def _check_own(found: Found[DeclaredDocument] | None, governing: Collection[str]) -> None:
+    """Refuse to change by hand what a control repository declares: it would change it back."""
+    if found is None or found.document.withdrawn or found.document.owner not in governing:
+        return
+    document = found.document
+    _, project, repository = document.owner.split("/", 2)
+    raise conflict(
+        "control-owned",
+        f"{document.kind} {document.name} is declared by the control repository "
+        f"{project}/{repository}, in {document.file} at {document.commit[:10]}: change it there",
+        repository=f"{project}/{repository}",
+        file=document.file,
+    )
+
+
+def _roots(api: Api) -> Roots:
+    return Roots(api.repository_roots, api.kubeconfig_roots, api.secret_roots)
+
+
+def _problem(found: Objection) -> Problem:
+    name = f"{kind_of(found.resource)}/{found.resource.metadata.name}"
+    return Problem(name, 0, field_name(found.path), found.message, found.hint)
 
 
 async def _resources_of(request: web.Request) -> list[Resource]:

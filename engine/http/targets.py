@@ -13,6 +13,7 @@ from engine.decide.show import SHOWN_ONLY, all_differences
 from engine.decide.situation import Situation
 from engine.decide.state import TargetStatus
 from engine.http.api import api_of
+from engine.http.moment import reading
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
@@ -53,7 +54,7 @@ async def list_targets(request: web.Request) -> web.Response:
     project = request.match_info.get("project", "")
     application, cluster = query.text("application"), query.text("cluster")
     cursor: str | None = query.text("after")
-    limit, everything = query.limit(500), query.flag("all")
+    limit, everything, at = query.limit(500), query.flag("all"), query.text("at")
     query.done()
     if (application or cluster) and not project:
         raise bad_request("application and cluster need a project in the path")
@@ -62,7 +63,8 @@ async def list_targets(request: web.Request) -> web.Response:
         where["application"] = stream("app", project, application)
     if cluster:
         where["cluster"] = stream("cluster", project, cluster)
-    async with api.views.snapshot() as reader:
+    async with reading(api, at) as moment:
+        reader = moment.reader
         documents: list[TargetDocument] = []
         while cursor is not None and len(documents) < limit:
             wanted = limit - len(documents)
@@ -73,21 +75,22 @@ async def list_targets(request: web.Request) -> web.Response:
             shown = [found.document for found in page]
             documents += [item for item in shown if item.assigned or everything]
             cursor = page[-1].key if len(page) == wanted else None
-        items = await standings(reader, documents, api.clock.now())
+        items = await standings(reader, documents, moment.now)
         return reply({"items": plain(items), "next": cursor, "position": reader.position})
 
 
 @routes.get("/v1/targets/{project}/{target}")
 async def show_target(request: web.Request) -> web.Response:
     """Show all that is known of one target."""
-    api = api_of(request)
-    Query(request).done()
-    target = target_id(request)
-    async with api.views.snapshot() as reader:
-        situation = await read_situation(reader, api.log, target, api.clock.now())
+    api, query = api_of(request), Query(request)
+    target, at = target_id(request), query.text("at")
+    query.done()
+    async with reading(api, at) as moment:
+        reader = moment.reader
+        situation = await read_situation(reader, api.log, target, moment.now)
         if situation is None:
             raise await no_target(reader, target)
-        (standing,) = await standings(reader, [situation.target], api.clock.now())
+        (standing,) = await standings(reader, [situation.target], moment.now)
         objects = [
             {
                 "object": plain(document.ref),
@@ -117,14 +120,15 @@ async def diff_target(request: web.Request) -> web.Response:
     `same` tells whether anything differs that a sync would correct; `unknown` lists the kinds
     that could not be compared because the cluster does not show them.
     """
-    api = api_of(request)
-    Query(request).done()
-    target = target_id(request)
-    async with api.views.snapshot() as reader:
-        situation = await read_situation(reader, api.log, target, api.clock.now(), every_body=True)
+    api, query = api_of(request), Query(request)
+    target, at = target_id(request), query.text("at")
+    query.done()
+    async with reading(api, at) as moment:
+        reader = moment.reader
+        situation = await read_situation(reader, api.log, target, moment.now, every_body=True)
         if situation is None:
             raise await no_target(reader, target)
-        (standing,) = await standings(reader, [situation.target], api.clock.now())
+        (standing,) = await standings(reader, [situation.target], moment.now)
     found, unknown = await compared(api.log, situation)
     return reply(
         {

@@ -76,13 +76,23 @@ def _outward(value: Any) -> Any:
 def _member(key: str, value: Any) -> tuple[str, Any]:
     if key in _VERBATIM:
         return key, value
-    if _SNAKE.fullmatch(key):
-        first, *rest = key.split("_")
-        key = first + "".join(part.capitalize() for part in rest)
-    is_time = key in _TIMES or _TIME.fullmatch(key)
-    if is_time and isinstance(value, int) and not isinstance(value, bool):
+    key = outward_name(key)
+    if is_time(key) and isinstance(value, int) and not isinstance(value, bool):
         return key, timestamp(value) if value else None
     return key, _outward(value)
+
+
+def outward_name(name: str) -> str:
+    """Return what a field is called outside."""
+    if not _SNAKE.fullmatch(name):
+        return name
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def is_time(name: str) -> bool:
+    """Say whether a field of this outward name has a time, where it has a whole number."""
+    return name in _TIMES or _TIME.fullmatch(name) is not None
 
 
 def reply(body: object, status: int = 200) -> web.Response:

@@ -18,11 +18,12 @@ import pytest
 from tests.e2e.binaries import HOW_TO_GET, existing_cluster, find_binaries
 from tests.e2e.cluster import Cluster, ExistingCluster
 from tests.e2e.harness import ControlPlane
+from tests.e2e.product import Product
 
 HERE = Path(__file__).parent
 
 # Those that run now, and those that were up while a test failed.
-_running: list[ControlPlane] = []
+_running: list[ControlPlane | Product] = []
 _suspect: set[Path] = set()
 
 
@@ -46,13 +47,14 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and HERE in item.path.parents:
-        for plane in _running:
-            _suspect.add(plane.folder)
-            report.sections.append(("control plane", plane.describe_failure()))
+        for running in _running:
+            _suspect.add(running.folder)
+            report.sections.append((type(running).__name__, running.describe_failure()))
             keep = os.environ.get("TRUEUP_E2E_LOGS")
             if keep:
                 test = re.sub(r"\W+", "-", item.nodeid).strip("-")
-                plane.keep_logs(Path(keep) / test / plane.folder.name)
+                place = Path(keep) / test / running.folder.name
+                shutil.copytree(running.logs, place, dirs_exist_ok=True)
     return report
 
 
@@ -100,6 +102,44 @@ async def make_control_plane(tmp_path: Path) -> AsyncIterator[MakeControlPlane]:
             return await stack.enter_async_context(_control_plane(tmp_path / name, **options))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+async def product(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Product]:
+    """An engine for the tests of one module, with the module's cluster declared as `real`."""
+    user = "engine" if isinstance(cluster, ControlPlane) else "admin"
+    async with _product(tmp_path_factory.mktemp("product")) as product:
+        await product.cluster("real", cluster.kubeconfig(user))
+        yield product
+
+
+MakeProduct = Callable[..., Awaitable[Product]]
+
+
+@pytest.fixture
+async def make_product(tmp_path: Path) -> AsyncIterator[MakeProduct]:
+    """Starts one more engine for one test, without any cluster; takes flags of `trueup run`."""
+    async with AsyncExitStack() as stack:
+
+        async def make(*flags: str, name: str = "product") -> Product:
+            return await stack.enter_async_context(_product(tmp_path / name, *flags))
+
+        yield make
+
+
+@asynccontextmanager
+async def _product(folder: Path, *flags: str) -> AsyncIterator[Product]:
+    product = Product(folder, *flags)
+    _running.append(product)
+    try:
+        async with product:
+            yield product
+    finally:
+        _running.remove(product)
+        if product.folder not in _suspect:
+            shutil.rmtree(product.folder)
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ Tests use `ControlPlane`. By hand:
 """
 
 import argparse
-import shutil
 import signal
 import ssl
 import sys
@@ -235,10 +234,6 @@ class ControlPlane(Cluster):
     def describe_failure(self) -> str:
         """Return where the logs are and how each ends, for a failed test's report."""
         return "\n".join([f"control plane in {self.folder}", *(p.tail() for p in self.parts)])
-
-    def keep_logs(self, folder: Path) -> None:
-        """Copy the logs, the audit log among them, into `folder`."""
-        shutil.copytree(self.logs, folder, dirs_exist_ok=True)
 
     def _port(self) -> int:
         port = Port()
