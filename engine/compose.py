@@ -20,7 +20,6 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from engine import telemetry
 from engine.admission import Roots
 from engine.assign import Assigner
 from engine.bodies import RenderedBodies
@@ -40,9 +39,11 @@ from engine.objects.redact import Redactor
 from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
 from engine.resolve import Resolver
-from engine.settings import Settings, otlp_endpoint
+from engine.settings import Settings, exports
 from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
+from engine.telemetry.log import TracedLog
+from engine.telemetry.sdk import telemetry
 from engine.worlds import ClusterWorld, RepositoryWorld
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
@@ -123,9 +124,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
     )
     clock = SystemClock()
-    telemetry.start(release, otlp_endpoint())
+    instance = f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
-        stack.callback(telemetry.stop)
+        await stack.enter_async_context(telemetry(exports(), release, instance))
         dsn = settings.database_url
         if dsn is None:
             postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
@@ -133,12 +134,12 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
             keeper = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(keeper.cancel_scope.cancel)
             keeper.start_soon(postgres.keep)
-        log = await stack.enter_async_context(open_log(dsn, packages=("events", "projections")))
+        log = TracedLog(
+            await stack.enter_async_context(open_log(dsn, packages=("events", "projections")))
+        )
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
         stack.callback(pool.terminate)
-        lease = await stack.enter_async_context(
-            hold(pool, LEASE, f"{socket.gethostname()}:{os.getpid()}", LEASE_SECONDS)
-        )
+        lease = await stack.enter_async_context(hold(pool, LEASE, instance, LEASE_SECONDS))
         runner, views = await _start_views(stack, log, pool, lease, clock)
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))

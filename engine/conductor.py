@@ -17,6 +17,7 @@ from engine.ports import Clock
 from engine.reconcile import Reconciler
 from engine.resolve import Resolver
 from engine.supervise import KeyedWork
+from engine.telemetry.log import cause
 from engine.triggers import all_targets, targets_of
 from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
 from events.event import Event, Position, StreamName
@@ -154,8 +155,8 @@ class Conductor:
                 self._resolve.add(event.stream)
         for repository, position in pokes:
             self._poke(repository, position)
-        for target, first in targets:
-            self._reconciler.queue.add(target, first=first)
+        for woken in targets:
+            self._reconciler.queue.add(woken.target, first=woken.asked, cause=cause(woken.event))
 
     async def _follow(self, stream: str, declared: DeclaredDocument) -> None:
         """Do what a declaration, or its end, asks for."""

@@ -46,8 +46,17 @@ class Decision(Struct, frozen=True):
         return next((fact for fact in self.facts if isinstance(fact, CorrectionPlanned)), None)
 
 
-def decide(situation: Situation) -> Decision:
-    """Decide about one target. The caller sees to it that no correction is under way."""
+def findings(situation: Situation) -> Findings | None:
+    """Compare what is desired with what is there; None where nothing is to be compared."""
+    is_desired = situation.target.assigned and situation.spec and situation.desired.position
+    return compare(situation) if is_desired else None
+
+
+def decide(situation: Situation, found: Findings | None = None) -> Decision:
+    """Decide about one target. The caller sees to it that no correction is under way.
+
+    `found` is what `findings` said of the situation, where that was asked before.
+    """
     target = situation.target
     if not target.assigned:
         return _withdraw(situation) if target.cascade else Decision(tuple(_lift(situation)))
@@ -55,7 +64,7 @@ def decide(situation: Situation) -> Decision:
         return Decision((), waiting="the application was withdrawn")
     if not situation.desired.position:
         return _without_render(situation)
-    found = compare(situation)
+    found = compare(situation) if found is None else found
     if any(item.code == NOT_LISTED for item in found.held):
         return Decision((), waiting="the cluster has not listed every kind yet")
     facts: list[Fact] = [*_drift_facts(situation, found.drift), *_health_facts(situation, found)]

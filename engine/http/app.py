@@ -17,6 +17,7 @@ from engine.http.pages import fleet, login, target
 from engine.http.pages.gate import SESSIONS
 from engine.http.pages.sessions import Sessions
 from engine.http.stream import CLOSING
+from engine.http.trace import tracing
 
 GRACE = 5.0
 """Seconds that requests have to end when the server stops."""
@@ -26,7 +27,9 @@ IDLE = 30.0
 
 def make_app(api: Api) -> web.Application:
     """Return the API as an aiohttp application."""
-    app = web.Application(middlewares=[answering, checking], client_max_size=api.limits.body)
+    app = web.Application(
+        middlewares=[answering, checking, tracing], client_max_size=api.limits.body
+    )
     app[API] = api
     app[CLOSING] = anyio.Event()
     app[SESSIONS] = Sessions(api.clock)

@@ -14,6 +14,7 @@ from engine.http.pages.gate import enter, for_window
 from engine.http.pages.paths import is_page
 from engine.http.problem import Refusal
 from engine.http.tokens import actor_of
+from engine.http.trace import TRACE
 from engine.settings import is_loopback
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
@@ -70,6 +71,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
                 "actor": request.get(ACTOR, ""),
                 "remote": request.remote or "",
                 "seconds": round(clock.monotonic() - began, 4),
+                **request.get(TRACE, {}),
             },
         )
 
