@@ -25,7 +25,7 @@ from events.catalog import Fact, Resumed, Suspended, SyncRequested
 from events.event import StreamName, stream
 from events.log import EventLog
 from events.vocabulary import Difference
-from projections.declared import Suspension
+from projections.declared import DECLARED, Suspension
 from projections.fold import TargetId
 from projections.projection import Reader
 from projections.targets import TARGETS, TargetDocument
@@ -162,17 +162,17 @@ async def act_on_target(request: web.Request) -> web.Response:
     target = target_id(request)
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TARGETS, target.stream)
-        if found is None or not found.document.assigned:
+        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
+        if found is None or not (found.document.assigned or is_lift):
             raise await no_target(reader, target)
-        application = await declared_document(
-            reader, "Application", target.project, target.app_stream
-        )
+        application = await reader.get(DECLARED, target.app_stream)
     subject = Subject(
         target.label,
         target.stream,
         (target,),
         found.document.suspended,
-        application.document.suspended,
+        application.document.suspended if application else None,
     )
     return await _act(request, subject)
 
