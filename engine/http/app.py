@@ -16,6 +16,7 @@ from engine.http.guard import add_headers, answering, checking
 from engine.http.pages import fleet, login, target
 from engine.http.pages.gate import SESSIONS
 from engine.http.pages.sessions import Sessions
+from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
 from engine.http.trace import tracing
 
@@ -50,7 +51,7 @@ async def serving(
 
     Raises OSError where the address cannot be taken.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handler_cancellation=True,

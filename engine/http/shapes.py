@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from engine.decide.state import SyncState, TargetStatus
-from engine.http.resources import Applied
 from engine.resources.model import Application, Cluster, Repository
 from events.vocabulary import Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
@@ -152,13 +151,6 @@ class TokenPage(Struct):
     items: list[Token]
     next: AfterKey
     position: Seen
-
-
-class AppliedAll(Struct):
-    """What applying came to, resource by resource."""
-
-    position: int
-    results: list[Applied]
 
 
 class Deleted(Struct):

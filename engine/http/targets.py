@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,11 +19,11 @@ from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
 from engine.http.wire import Query, body_of, full, only, plain, reply
-from engine.http.writes import Write, append, reason_of, settled
+from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
-from events.event import StreamName, stream
+from events.event import Event, StreamName, stream
 from events.log import EventLog
 from events.vocabulary import Difference
 from projections.declared import DECLARED, Suspension
@@ -160,6 +161,8 @@ async def compared(
 async def act_on_target(request: web.Request) -> web.Response:
     """Ask something of a target."""
     target = target_id(request)
+    if before := await earlier(request):
+        return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TARGETS, target.stream)
         # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
@@ -182,6 +185,8 @@ async def act_on_application(request: web.Request) -> web.Response:
     """Ask something of an application: a sync of each of its targets, or a pause of all."""
     project, name = request.match_info["project"], request.match_info["name"]
     app_stream = stream("app", project, name)
+    if before := await earlier(request):
+        return await _again(request, name, before)
     async with api_of(request).views.snapshot() as reader:
         found = await declared_document(reader, "Application", project, app_stream)
         targets = await read_all(reader, TARGETS, where={"application": app_stream})
@@ -210,6 +215,20 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     appended = await append(request, [Write(subject.stream, fact)])
     await settled(request, appended.last)
     return reply({"position": appended.last, "subject": subject.label, "changed": True})
+
+
+async def _again(request: web.Request, label: str, before: Sequence[Event]) -> web.Response:
+    """Give the answer that the request got when it was sent first."""
+    answer = {"position": before[-1].position, "subject": label, "changed": True}
+    if request.match_info["verb"] != "sync":
+        return reply(answer)
+    targets = [event.stream.split("/", 2)[2] for event in before]
+    application = stream("app", request.match_info["project"], label.partition("@")[0])
+    async with api_of(request).views.snapshot() as reader:
+        app = await reader.get(DECLARED, application)
+        target = await reader.get(TARGETS, before[0].stream) if "@" in label else None
+    held = (target and target.document.suspended) or (app and app.document.suspended)
+    return reply({**answer, "targets": targets, "suspended": held.reason if held else None}, 202)
 
 
 async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
