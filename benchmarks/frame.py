@@ -76,6 +76,12 @@ def memory(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def peak_memory(pid: int) -> float:
+    """Return the most memory that a process ever had resident, in MB; raises OSError as above."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
 def cpu(pid: int) -> float:
     """Return the seconds of CPU that a process has used; raises OSError where it is gone."""
     # The second field is a name in parentheses that may hold spaces.

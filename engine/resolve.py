@@ -8,11 +8,11 @@ from typing import Protocol
 import anyio
 import msgspec
 from msgspec import Struct
-from opentelemetry import trace
 
 from engine.decide.assignment import application_spec
 from engine.ports import Clock, Owner, Renderer, RenderRefused, Tree
-from engine.telemetry import traceparent
+from engine.telemetry import spans
+from engine.telemetry.log import link_to
 from events.catalog import DesiredRendered, Fact, RenderFailed, RevisionResolved
 from events.event import Actor, Blob, Digest, NewEvent, Position, StreamName, blob
 from events.log import EventLog
@@ -23,7 +23,6 @@ from projections.sources import SOURCES, SourceDocument
 from projections.views import Views, read_all
 
 logger = logging.getLogger(__name__)
-tracer = trace.get_tracer("trueup.resolve")
 ACTOR = Actor("engine:renderer")
 _WIDTH = 2
 """How many applications of one repository render at the same time: rendering is CPU's work."""
@@ -76,8 +75,15 @@ class Resolver:
                 todo.append((application, known))
         if not todo and not is_new:
             return
-        with tracer.start_as_current_span("resolve") as span:
-            span.set_attribute("vcs.ref.head.revision", source.commit)
+        said: spans.Attributes = {
+            "vcs.repository.name": repository.partition("/")[2],
+            "vcs.ref.head.name": source.ref,
+            "vcs.ref.head.revision": source.commit,
+            "trueup.applications": len(todo),
+        }
+        with spans.span("resolve", said, root=True):
+            declared = [application.position for application, _ in todo]
+            await link_to(self._log, [source.moved, *declared])
             await self._resolve(repository, source, todo, is_new, retry_failed)
 
     async def _resolve(
@@ -93,8 +99,20 @@ class Resolver:
         width = anyio.Semaphore(_WIDTH)
 
         async def one(application: DeclaredDocument, known: DesiredDocument) -> None:
+            said = {"trueup.application": f"{application.project}/{application.name}"}
             async with width:
-                evaluated.append(await self._evaluate(tree, application, known, retry_failed))
+                with spans.span("render", said) as span:
+                    found = await self._evaluate(tree, application, known, retry_failed)
+                    if isinstance(found.fact, RenderFailed):
+                        spans.failed(span, found.fact.code)
+                    elif isinstance(found.fact, DesiredRendered):
+                        spans.annotate(
+                            {
+                                "trueup.renderer": found.fact.renderer,
+                                "trueup.objects": found.fact.count,
+                            }
+                        )
+                evaluated.append(found)
 
         async with anyio.create_task_group() as group:
             for application, known in todo:
@@ -125,7 +143,6 @@ class Resolver:
             occurred_at=self._clock.now(),
             causation=Position(source.moved),
             correlation=f"{name}@{source.commit[:12]}" if name else source.commit,
-            traceparent=traceparent(),
         )
 
     async def _evaluate(

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Situation, suspects
+from engine.decide.situation import Situation, suspects, unrecorded
 from events.event import Digest
 from events.log import EventLog, LogCorrupt
 from events.vocabulary import Desired
@@ -71,7 +71,7 @@ async def read_situation(
         summary,
         inventory=await read_inventory(log, summary.desired.objects),
         observed=observed,
-        bodies=await read_bodies(log, _named(asked)),
+        bodies=await read_bodies(log, {*_named(asked), *unrecorded(observed)}),
     )
 
 

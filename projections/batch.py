@@ -50,10 +50,14 @@ class Parked(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """A document as it is kept: its bytes, and the last event that was folded into it."""
+    """A document as it is kept: its bytes, and the last event that was folded into it.
+
+    `tail` is how many events were folded into it since its last snapshot.
+    """
 
     position: Position
     document: bytes
+    tail: int = 0
 
 
 class Row(Struct, frozen=True):
@@ -64,15 +68,31 @@ class Row(Struct, frozen=True):
     position: Position
     document: bytes
     index: tuple[str | None, ...]
+    tail: int = 0
+
+
+class Snapshot(Struct, frozen=True):
+    """A document as it was after the event at a position; None where that event took it away."""
+
+    view: str
+    key: str
+    position: Position
+    document: bytes | None
 
 
 class Changes(Struct, frozen=True):
-    """What a batch changes: documents to store, documents that are gone, filed subjects, parked."""
+    """What a batch changes: documents to store, documents that are gone, filed subjects, parked.
+
+    `snapshots` and `formerly` are what reading the past needs: documents as they were now and
+    then, and the (view, index column, value, key) of values that a document no longer has.
+    """
 
     rows: list[Row]
     gone: list[tuple[str, str]]
     filed: list[tuple[str, str, Position]]
     parked: list[Parked]
+    snapshots: list[Snapshot]
+    formerly: dict[tuple[str, int, str, str], None]
 
 
 class Step(Struct, frozen=True):
@@ -103,6 +123,8 @@ class _Cell(Struct):
     """A document in the middle of a fold; `row` is its stored form, None where nothing changed."""
 
     document: Struct | None
+    index: tuple[str | None, ...] = ()
+    tail: int = 0
     row: Row | None = None
     changed: bool = False
 
@@ -183,7 +205,7 @@ class Group:
         """
         return _Fold(self, stored, parked).run(plan)
 
-    def row(self, view: str, key: str, position: Position, document: Struct) -> Row:
+    def row(self, view: str, key: str, position: Position, document: Struct, tail: int = 0) -> Row:
         """Return a document as it is stored. Raises ValueError or TypeError where it cannot be."""
         expected = self.documents[view].document
         if not isinstance(document, expected):
@@ -199,7 +221,8 @@ class Group:
         for value in values:
             if value:
                 check_text(value)
-        return Row(view, key, position, body, values + (None,) * (INDEX_COLUMNS - len(values)))
+        padded = values + (None,) * (INDEX_COLUMNS - len(values))
+        return Row(view, key, position, body, padded, tail)
 
     def _wanting(self, event_type: str) -> tuple[str, ...]:
         wanting = self._by_type.get(event_type)
@@ -241,7 +264,7 @@ class _Fold:
     ) -> None:
         self._group, self._stored, self._parked = group, stored, set(parked)
         self._cells: dict[tuple[str, str], _Cell] = {}
-        self._changes = Changes([], [], [], [])
+        self._changes = Changes([], [], [], [], [], {})
 
     def run(self, plan: Plan) -> Changes:
         """Return the changes."""
@@ -285,18 +308,40 @@ class _Fold:
                 # Stored and read again after every event, though the batch stores only the last:
                 # so it makes no difference where one batch ends and the next begins.
                 doing = projection.index
-                row = self._group.row(step.view, key, position, document)
+                tail = (cell.tail + 1) % projection.snapshot_every
+                row = self._group.row(step.view, key, position, document, tail)
                 document = self._group.decode(step.view, row.document)
         except Exception as error:  # noqa: BLE001 - whatever a fold raises parks its document only
             self._park(step, Scope.KEY, key, _describe(doing, error))
             return
+        self._remember(step, key, cell, row)
         cell.document, cell.row, cell.changed = document, row, True
+        cell.index, cell.tail = (row.index, row.tail) if row else ((), 0)
+
+    def _remember(self, step: Step, key: str, cell: _Cell, row: Row | None) -> None:
+        """Keep what the past can be read from, of a document that `row` takes the place of."""
+        if row is not None and row.tail == 0:
+            self._snapshot(step, key, row.document)
+        elif row is None and cell.document is not None:
+            self._snapshot(step, key, None)
+        now = row.index if row else ()
+        for column, value in enumerate(cell.index):
+            if value is not None and value != (now[column] if now else None):
+                self._changes.formerly[step.view, column, value, key] = None
+
+    def _snapshot(self, step: Step, key: str, document: bytes | None) -> None:
+        self._changes.snapshots.append(Snapshot(step.view, key, step.event.position, document))
 
     def _cell(self, view: str, key: str) -> _Cell:
         cell = self._cells.get((view, key))
         if cell is None:
             stored = self._stored.get((view, key))
-            cell = _Cell(stored and self._group.decode(view, stored.document))
+            if stored is None:
+                cell = _Cell(None)
+            else:
+                document = self._group.decode(view, stored.document)
+                index = tuple(self._group.documents[view].index(document))
+                cell = _Cell(document, index, stored.tail)
             self._cells[view, key] = cell
         return cell
 

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from events.catalog import CommitSeen, Fact, RefMoved
 from events.event import Event
 from projections.fold import names
+from projections.projection import SNAPSHOT_EVERY
+from projections.timeline import commit_subject
 
 
 class CommitDocument(Struct, frozen=True, omit_defaults=True):
@@ -38,6 +40,7 @@ class CommitsView:
     document = CommitDocument
     types = names((CommitSeen, RefMoved))
     indexes: tuple[str, ...] = ()
+    snapshot_every = SNAPSHOT_EVERY
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the commit."""
@@ -68,6 +71,10 @@ class CommitsView:
     def index(self, document: CommitDocument) -> tuple[str | None, ...]:
         """Nothing besides the key."""
         return ()
+
+    def subject(self, key: str) -> str | None:
+        """The commit."""
+        return commit_subject(key.partition("/")[2])
 
 
 def commit_key(project: str, commit: str) -> str:

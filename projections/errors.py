@@ -33,6 +33,18 @@ class ViewsNotReady(ViewError):
         self.view = view
 
 
+class AheadOfViews(ViewError):
+    """A position was asked for that the views have not reached, or that the log does not have."""
+
+    code = "ahead-of-views"
+
+    def __init__(self, wanted: Position, at: Position) -> None:
+        super().__init__(
+            f"position {wanted} is not in the views, which are at {at}: ask for that, or wait"
+        )
+        self.wanted, self.at = wanted, at
+
+
 class ViewUnreadable(ViewError):
     """A stored document is not of the shape that its view has now."""
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from events.catalog import Fact
 from events.event import Event, StreamName, stream
+from projections.projection import SNAPSHOT_EVERY
 
 D = TypeVar("D", bound=Struct)
 
@@ -28,6 +29,7 @@ class StreamFold(Generic[D]):
     types: frozenset[str]
     kinds: tuple[str, ...]
     indexes: tuple[str, ...] = ()
+    snapshot_every: int = SNAPSHOT_EVERY
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the stream, where it is of a kind that is folded here."""
@@ -40,6 +42,10 @@ class StreamFold(Generic[D]):
     def index(self, document: D) -> tuple[str | None, ...]:
         """Return the indexed values: none, unless a subclass has some."""
         return ()
+
+    def subject(self, key: str) -> str | None:
+        """None: a document is folded from the stream that its key names."""
+        return None
 
 
 class TargetId(Struct, frozen=True, order=True):

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+    Set,
+)
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -13,7 +21,7 @@ from msgspec import Struct
 
 from events.event import START, Event, Position
 from events.log import EventLog
-from projections.batch import Group, Parked, Row, Scope, Stored
+from projections.batch import Group, Parked, Row, Scope, Snapshot, Stored
 from projections.errors import ViewUnreadable
 from projections.listeners import Folded
 from projections.projection import Found, Projection, SubjectIndex
@@ -42,6 +50,15 @@ class _Documents:
         del self.keys[bisect_left(self.keys, key)]
 
 
+class _Past(Struct, frozen=True):
+    """What is only ever added to: so the reader's own position tells what of it is its."""
+
+    filed: Mapping[tuple[str, str], list[Position]]
+    snapshots: Mapping[tuple[str, str], list[Snapshot]]
+    formerly: Set[tuple[str, int, str, str]]
+    parked: Sequence[Parked]
+
+
 class MemoryViews:
     """The views of one log, in this process. Nothing is stored, and `ProjectionParked` not said."""
 
@@ -50,6 +67,8 @@ class MemoryViews:
         self._position = START
         self._documents = {name: _Documents({}, []) for name in group.documents}
         self._filed: dict[tuple[str, str], list[Position]] = {}
+        self._snapshots: dict[tuple[str, str], list[Snapshot]] = {}
+        self._formerly: set[tuple[str, int, str, str]] = set()
         self._parked: list[Parked] = []
         self._parked_names: set[tuple[str, Scope, str]] = set()
         self._shared: set[str] = set()
@@ -61,7 +80,8 @@ class MemoryViews:
         position = await self._fold()
         # What a reader holds is copied before it is changed.
         self._shared.update(self._documents)
-        yield MemoryReader(self._group, position, dict(self._documents), self._filed)
+        past = _Past(self._filed, self._snapshots, self._formerly, self._parked)
+        yield MemoryReader(self._group, position, dict(self._documents), past)
 
     async def reached(self, position: Position, timeout: float = 30.0) -> Position:
         """Wait until the log has this position, fold it, and return where the views are.
@@ -114,7 +134,7 @@ class MemoryViews:
         for view, key in plan.touched:
             row = self._documents[view].rows.get(key)
             if row is not None:
-                stored[view, key] = Stored(row.position, row.document)
+                stored[view, key] = Stored(row.position, row.document, row.tail)
         changes = self._group.fold(plan, stored, self._parked_names)
         for view in {row.view for row in changes.rows} | {view for view, _ in changes.gone}:
             if view in self._shared:
@@ -126,6 +146,9 @@ class MemoryViews:
             self._documents[view].remove(key)
         for view, subject, position in changes.filed:
             self._filed.setdefault((view, subject), []).append(position)
+        for taken in changes.snapshots:
+            self._snapshots.setdefault((taken.view, taken.key), []).append(taken)
+        self._formerly.update(changes.formerly)
         self._parked += changes.parked
         self._parked_names.update((each.view, each.scope, each.name) for each in changes.parked)
         self._position = events[-1].position
@@ -139,11 +162,10 @@ class MemoryReader:
         group: Group,
         position: Position,
         documents: Mapping[str, _Documents],
-        filed: Mapping[tuple[str, str], list[Position]],
+        past: _Past,
     ) -> None:
         self._group, self._position = group, position
-        # Positions are only ever added, so the reader's own position tells which are its.
-        self._documents, self._filed = documents, filed
+        self._documents, self._past = documents, past
 
     @property
     def position(self) -> Position:
@@ -199,13 +221,76 @@ class MemoryReader:
         check_limit(limit)
         if view.name not in self._group.subjects:
             raise ValueError(f"the view {view.name} is not among those that are kept here")
-        filed = self._filed.get((view.name, subject), [])
+        filed = self._past.filed.get((view.name, subject), [])
         first = bisect_right(filed, START if after is None else after)
         last = bisect_right(filed, self._position)
         if before is not None:
             last = min(last, bisect_left(filed, before))
         found = filed[first:last]
         return found[::-1][:limit] if newest_first else found[:limit]
+
+    @property
+    def group(self) -> Group:
+        """The views."""
+        return self._group
+
+    async def parked_of(self, view: Projection[Any]) -> Sequence[Parked]:
+        """Return everything of a view that is no longer folded."""
+        self._of(view)
+        return [
+            each
+            for each in self._past.parked
+            if each.view == view.name and each.position <= self._position
+        ]
+
+    async def snapshots(
+        self, view: Projection[Any], keys: Collection[str], until: Position
+    ) -> Mapping[str, Snapshot]:
+        """Return the last snapshot of each of these documents that is not after a position."""
+        self._of(view)
+        found = {}
+        for key in keys:
+            for taken in self._past.snapshots.get((view.name, key), ()):
+                if taken.position <= min(until, self._position):
+                    found[key] = taken
+        return found
+
+    async def former_keys(
+        self,
+        view: Projection[Any],
+        where: tuple[str, str] | None,
+        *,
+        prefix: str,
+        after: str,
+        limit: int,
+    ) -> Sequence[str]:
+        """Return keys of documents that once had a value of an index, or were taken away."""
+        wanted = check_where(view, dict([where]) if where else None)
+        after = key_after(after)
+        if where is None:
+            keys = {
+                key
+                for (name, key), taken in self._past.snapshots.items()
+                if name == view.name and any(each.document is None for each in taken)
+            }
+        else:
+            keys = {
+                key
+                for name, column, value, key in self._past.formerly
+                if name == view.name and wanted.get(column) == value
+            }
+        return sorted(key for key in keys if key.startswith(prefix) and key > after)[:limit]
+
+    async def filed(
+        self, view: SubjectIndex, subjects: Mapping[str, Position], until: Position
+    ) -> Mapping[str, Sequence[Position]]:
+        """Return what is filed under subjects, each after a position of its own."""
+        found = {}
+        for subject, after in subjects.items():
+            filed = self._past.filed.get((view.name, subject), [])
+            last = bisect_right(filed, min(until, self._position))
+            found[subject] = filed[bisect_right(filed, after) : last]
+        return found
 
     @staticmethod
     def _matching(

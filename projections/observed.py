@@ -24,6 +24,7 @@ from events.vocabulary import (
     Verb,
 )
 from projections.fold import names, object_key, target_of
+from projections.timeline import object_subject
 
 
 class Applied(Struct, frozen=True, omit_defaults=True):
@@ -69,6 +70,9 @@ class ObservedView:
     document = ObservedDocument
     types = names((ObjectsObserved, CorrectionApplied, CorrectionFailed))
     indexes: tuple[str, ...] = ("target",)
+    # A cluster has many objects, and each few events: to read all of them as of a moment costs
+    # half of this an object, and a snapshot 1 KB.
+    snapshot_every = 16
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the objects that were seen, or corrected."""
@@ -104,6 +108,12 @@ class ObservedView:
         """The stream of the target that the object belongs to."""
         project, _, application = document.application.partition("/")
         return (stream("target", project, f"{application}@{document.cluster}"),)
+
+    def subject(self, key: str) -> str | None:
+        """The object."""
+        cluster_stream, _, identity = key.partition("|")
+        _, project, cluster = cluster_stream.split("/", 2)
+        return object_subject(project, cluster, identity)
 
 
 def _application(event: Event) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from events.event import START, Position
-from projections.batch import Group, Parked
+from projections.batch import Group, Parked, Snapshot
 from projections.errors import ViewsNotReady, ViewsUnavailable, ViewUnreadable
 from projections.listeners import Watermark
 from projections.projection import INDEX_COLUMNS, Found, Projection, SubjectIndex
@@ -26,6 +26,7 @@ _POLL = 0.25
 _POLL_REMOTE = 0.02
 """Seconds between looks where only the database can tell."""
 _NO_END = Position(2**63 - 1)
+_EVERYTHING = 2**31 - 1
 
 
 class PostgresViews:
@@ -184,6 +185,59 @@ class PostgresReader:
             limit,
         )
         return [Position(row[0]) for row in rows]
+
+    @property
+    def group(self) -> Group:
+        """The views."""
+        return self._group
+
+    async def parked_of(self, view: Projection[Any]) -> Sequence[Parked]:
+        """Return everything of a view that is no longer folded."""
+        return await self._session.parked([self._slot(view)], _EVERYTHING)
+
+    async def snapshots(
+        self, view: Projection[Any], keys: Collection[str], until: Position
+    ) -> Mapping[str, Snapshot]:
+        """Return the last snapshot of each of these documents that is not after a position."""
+        slot = self._slot(view)
+        wanted = [key for key in keys if storable(key)]
+        rows = await self._session.fetch("snapshots", slot.view, slot.generation, wanted, until)
+        return {row[0]: Snapshot(slot.view, row[0], Position(row[1]), row[2]) for row in rows}
+
+    async def former_keys(
+        self,
+        view: Projection[Any],
+        where: tuple[str, str] | None,
+        *,
+        prefix: str,
+        after: str,
+        limit: int,
+    ) -> Sequence[str]:
+        """Return keys of documents that once had a value of an index, or were taken away."""
+        slot = self._slot(view)
+        wanted = check_where(view, dict([where]) if where else None)
+        if not all(map(storable, (prefix, *wanted.values()))):
+            return []
+        bounds = (prefix, keys_until(prefix), key_after(after), limit)
+        place = (slot.view, slot.generation)
+        for column, value in wanted.items():
+            rows = await self._session.fetch("formerly", *place, column, value, *bounds)
+            return [row[0] for row in rows]
+        return [row[0] for row in await self._session.fetch("once_gone", *place, *bounds)]
+
+    async def filed(
+        self, view: SubjectIndex, subjects: Mapping[str, Position], until: Position
+    ) -> Mapping[str, Sequence[Position]]:
+        """Return what is filed under subjects, each after a position of its own."""
+        slot = self._slot(view)
+        wanted = {subject: after for subject, after in subjects.items() if storable(subject)}
+        rows = await self._session.fetch(
+            "filed", slot.view, slot.generation, list(wanted), list(wanted.values()), until
+        )
+        found: dict[str, list[Position]] = {}
+        for subject, position in rows:
+            found.setdefault(subject, []).append(Position(position))
+        return found
 
     def _slot(self, view: Projection[Any] | SubjectIndex) -> Slot:
         slot = self._slots.get(view.name)

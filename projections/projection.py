@@ -19,13 +19,17 @@ from events.event import Event, Position
 D = TypeVar("D", bound=Struct)
 INDEX_COLUMNS = 3
 """How many columns of a document can be looked up, besides its key."""
+SNAPSHOT_EVERY = 256
+"""Events folded into a document between two snapshots of it, where a view says nothing else."""
 
 
 class Projection(Protocol[D]):
     """A fold of some event types into documents of type `D`, each under a key.
 
     Raise `version` when a stored document would come out differently: the view is rebuilt.
-    `indexes` names at most `INDEX_COLUMNS` values that a document is looked up by.
+    `indexes` names at most `INDEX_COLUMNS` values that a document is looked up by. A document
+    is read as of any position from its last snapshot before and the events since: at most
+    `snapshot_every` of them.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Projection(Protocol[D]):
     document: type[D]
     types: frozenset[str]
     indexes: tuple[str, ...]
+    snapshot_every: int
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the documents that this event touches."""
@@ -44,6 +49,13 @@ class Projection(Protocol[D]):
 
     def index(self, document: D) -> tuple[str | None, ...]:
         """Return the values of `indexes`, in their order."""
+        ...
+
+    def subject(self, key: str) -> str | None:
+        """Return the timeline's subject under which all events that touch a document are filed.
+
+        None where they are the events of the stream that the key names.
+        """
         ...
 
 

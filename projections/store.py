@@ -34,6 +34,8 @@ _CLEANUP = 5.0
 """Seconds that the end of a transaction or connection may take."""
 _COPY_FROM = 200
 """Entries of a subject index from which COPY is quicker."""
+_SLICED = ("drop_documents", "drop_subjects", "drop_snapshots", "drop_former_values")
+"""What a generation has so much of that it goes a slice at a time."""
 _PATIENCE = 3600.0
 """Seconds for a question about a whole view."""
 
@@ -141,7 +143,7 @@ class Session:
         parked: ParkedNames = frozenset()
         if plan.touched:
             rows = await self._fetch(QUERIES["load_documents"], *_keyed(slots, plan.touched))
-            stored = {(row[0], row[1]): Stored(Position(row[2]), row[3]) for row in rows}
+            stored = {(row[0], row[1]): Stored(Position(row[2]), row[3], row[4]) for row in rows}
         if any_parked:
             rows = await self._fetch(
                 QUERIES["load_parked"],
@@ -165,6 +167,7 @@ class Session:
             async with self.transaction():
                 await self._advance(slots, to)
                 await self._save_documents(slots, changes)
+                await self._save_past(slots, changes)
                 await self._file(slots, changes.filed)
                 if changes.parked:
                     await self._park(slots, changes.parked, event_ids)
@@ -205,7 +208,7 @@ class Session:
         if any(o.live for o in await self.slots([slot.view]) if o.generation == slot.generation):
             raise ValueError(f"generation {slot.generation} of the view {slot.view} is live")
         await self._execute(QUERIES["drop_parked"], *place)
-        for query in ("drop_documents", "drop_subjects"):
+        for query in _SLICED:
             while await self._execute(QUERIES[query], *place):
                 pass
         await self._execute(QUERIES["drop_generation"], *place)
@@ -241,10 +244,32 @@ class Session:
                 [row.key for row in rows],
                 [row.position for row in rows],
                 [row.document for row in rows],
+                [row.tail for row in rows],
                 *indexes,
             )
         if changes.gone:
             await self._execute(QUERIES["delete_documents"], *_keyed(slots, changes.gone))
+
+    async def _save_past(self, slots: Slots, changes: Changes) -> None:
+        taken = changes.snapshots
+        if taken:
+            await self._execute(
+                QUERIES["save_snapshots"],
+                *_keyed(slots, [(each.view, each.key) for each in taken]),
+                [each.position for each in taken],
+                [each.document for each in taken],
+            )
+        # In the order of the index, as all who write them do.
+        former = sorted(changes.formerly)
+        if former:
+            await self._execute(
+                QUERIES["save_former_values"],
+                [view for view, _, _, _ in former],
+                [slots[view].generation for view, _, _, _ in former],
+                [column for _, column, _, _ in former],
+                [value for _, _, value, _ in former],
+                [key for _, _, _, key in former],
+            )
 
     async def _file(self, slots: Slots, filed: Sequence[tuple[str, str, Position]]) -> None:
         if len(filed) > _COPY_FROM:

@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
 from events.event import Position
-from projections.projection import Found, Projection, Reader
+from projections.batch import Group, Parked, Snapshot
+from projections.projection import Found, Projection, Reader, SubjectIndex
 
 D = TypeVar("D", bound=Struct)
 _PAGE = 1000
 
 
+class PresentReader(Reader, Protocol):
+    """Reads of the views as they are now, and of what is kept to read the past from."""
+
+    @property
+    def group(self) -> Group:
+        """The views."""
+        ...
+
+    async def parked_of(self, view: Projection[Any]) -> Sequence[Parked]:
+        """Return everything of a view that is no longer folded."""
+        ...
+
+    async def snapshots(
+        self, view: Projection[Any], keys: Collection[str], until: Position
+    ) -> Mapping[str, Snapshot]:
+        """Return the last snapshot of each of these documents that is not after a position."""
+        ...
+
+    async def former_keys(
+        self,
+        view: Projection[Any],
+        where: tuple[str, str] | None,
+        *,
+        prefix: str,
+        after: str,
+        limit: int,
+    ) -> Sequence[str]:
+        """Return keys, in order, of documents that once had a value of an index and changed it.
+
+        With no index asked for: of documents that once were taken away. Each key once.
+        """
+        ...
+
+    async def filed(
+        self, view: SubjectIndex, subjects: Mapping[str, Position], until: Position
+    ) -> Mapping[str, Sequence[Position]]:
+        """Return what is filed under subjects, each after a position of its own."""
+        ...
+
+
 class Views(Protocol):
     """The views of one log, kept by a runner, here or in another process."""
 
-    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+    def snapshot(self) -> AbstractAsyncContextManager[PresentReader]:
         """Open a consistent read of all views; keep it short."""
         ...
 

@@ -38,6 +38,7 @@ from projections.batch import Group
 from projections.build import Progress
 from projections.memory import MemoryViews
 from projections.rebuild import Rebuilt
+from tests.described import FAULTS, hold
 
 SHA = "5ca1ab1e" * 5
 OTHER_SHA = "5ca1ab1f" * 5
@@ -200,12 +201,15 @@ async def bench(folder: Path, limits: Limits | None = None) -> AsyncIterator[Ben
     await ensure_first_token(made.log, made.clock, data)
     made.token = read_token(data / "token") or ""
     app = make_app(made.api(limits or Limits(settle=5.0)))
+    app[FAULTS] = []
+    app.on_response_prepare.append(hold)
     async with serving(app, "127.0.0.1", 0) as (host, port):
         made.url = f"http://{host}:{port}"
         write_server(data, Server(made.url, 1, str(data / "token"), made.log.log_id))
         headers = {"Authorization": f"Bearer {made.token}"}
         async with aiohttp.ClientSession(headers=headers) as made.session:
             yield made
+    assert app[FAULTS] == [], "answers that the API's description does not have"
 
 
 async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:

@@ -33,6 +33,7 @@ class Tallies:
     document: type[Tally] = Tally
     types = frozenset({CommitSeen.__name__})
     indexes: tuple[str, ...] = ("parity", "last", "size")
+    snapshot_every = 3
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         assert isinstance(fact, CommitSeen)
@@ -54,6 +55,9 @@ class Tallies:
     def index(self, document: Tally) -> tuple[str | None, ...]:
         parity = "odd" if document.count % 2 else "even"
         return (parity, check(document.last), None if document.count < 3 else "big")
+
+    def subject(self, key: str) -> str | None:
+        return f"key/{key}"
 
 
 def check(text: str) -> str:
@@ -78,6 +82,7 @@ class Streams:
     document: type[Heads] = Heads
     types = frozenset({CommitSeen.__name__, RefMoved.__name__})
     indexes: tuple[str, ...] = ()
+    snapshot_every = 4
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         return (event.stream,)
@@ -90,9 +95,12 @@ class Streams:
     def index(self, document: Heads) -> tuple[str | None, ...]:
         return ()
 
+    def subject(self, key: str) -> str | None:
+        return None
+
 
 class About:
-    """Every event under its stream, and under the commits that it names."""
+    """Every event under its stream, and under the commits and keys that it names."""
 
     name = "about"
     version = 1
@@ -104,6 +112,8 @@ class About:
             if fact.subject == "unfiled":
                 raise LookupError("no subjects")
             yield f"commit/{fact.commit}"
+            # Keys that cannot be stored are no documents either.
+            yield from (f"key/{key}" for key in fact.parents if "\0" not in key and len(key) < 500)
         if isinstance(fact, ProjectionParked):
             yield f"view/{fact.view}"
 

@@ -10,9 +10,10 @@ import msgspec
 
 from engine.cli.diff import difference_lines, object_name
 from engine.cli.output import local_time, one_line, safe, styled
+from engine.resources.parse import Problem
 from events import catalog as c
 from events.catalog import CATALOG, Fact
-from events.vocabulary import Outcome
+from events.vocabulary import ConfigurationProblem, Outcome
 
 MAX_LINES = 12
 INDENT = "    "
@@ -69,9 +70,18 @@ def _said(fact: Fact) -> str:
 def _said_of_desired(fact: Fact) -> str:
     match fact:
         case c.Declared():
-            return f"{fact.kind} declared"
+            where = f" in {fact.file} at {_short(fact.commit)}" if fact.owner else ""
+            return f"{fact.kind} declared{where}"
         case c.Withdrawn():
-            return f"{fact.kind} withdrawn" + (", its objects too" if fact.cascade else "")
+            where = f" at {_short(fact.commit)}" if fact.commit else ""
+            return f"{fact.kind} withdrawn{where}" + (", its objects too" if fact.cascade else "")
+        case c.ConfigurationApplied():
+            news = f"{fact.changed} changed, {fact.withdrawn} withdrawn"
+            resources = _count(fact.resources, "resource")
+            return f"configuration of {_short(fact.commit)} in force: {resources}, {news}"
+        case c.ConfigurationRefused():
+            count = _count(len(fact.problems) + fact.omitted, "problem")
+            return f"configuration of {_short(fact.commit)} refused, {count}; the last one stays"
         case c.CommitSeen():
             return f"commit {_short(fact.commit)} {fact.subject!r}"
         case c.RefMoved():
@@ -181,6 +191,9 @@ def _below(fact: Fact | None) -> Iterator[str]:
         case c.DriftDetected():
             lines = difference_lines(_plain(fact.differences), INDENT)
             omitted = fact.omitted
+        case c.ConfigurationRefused():
+            lines = (f"{INDENT}{safe(problem_line(found))}" for found in fact.problems)
+            omitted = fact.omitted
         case c.CorrectionPlanned():
             lines = (
                 f"{INDENT}{action.verb} {object_name(_plain(action.ref))} ({safe(action.reason)})"
@@ -206,6 +219,11 @@ def _result_lines(results: Iterable[Any]) -> Iterator[str]:
         managers = f" (managed by {safe(', '.join(result.managers))})" if result.managers else ""
         yield f"{INDENT}{object_name(_plain(result.ref))} {result.outcome}{why}{managers}"
         yield from difference_lines(_plain(result.mutated), INDENT * 2)
+
+
+def problem_line(found: ConfigurationProblem) -> str:
+    """Write what is wrong with a control repository as `trueup apply` would."""
+    return str(Problem(found.file, found.line, found.field, found.message, found.hint))
 
 
 def _outcomes(results: Iterable[Any]) -> str:

@@ -10,10 +10,12 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from engine.http import access, history, resources, shows, targets, upkeep, wait
+from engine.http import access, history, openapi, resources, shows, targets, upkeep, wait
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
+from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
+from engine.http.trace import tracing
 
 GRACE = 5.0
 """Seconds that requests have to end when the server stops."""
@@ -23,10 +25,12 @@ IDLE = 30.0
 
 def make_app(api: Api) -> web.Application:
     """Return the API as an aiohttp application."""
-    app = web.Application(middlewares=[answering, checking], client_max_size=api.limits.body)
+    app = web.Application(
+        middlewares=[answering, checking, tracing], client_max_size=api.limits.body
+    )
     app[API] = api
     app[CLOSING] = anyio.Event()
-    for module in (upkeep, access, resources, shows, targets, wait, history):
+    for module in (openapi, upkeep, access, resources, shows, targets, wait, history):
         app.add_routes(module.routes)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)
@@ -41,7 +45,7 @@ async def serving(
 
     Raises OSError where the address cannot be taken.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handler_cancellation=True,

@@ -10,26 +10,22 @@ import anyio
 from aiohttp import web
 
 from engine.http.api import ACTOR, Api, api_of
+from engine.http.conditions import conditional
 from engine.http.problem import Refusal
+from engine.http.safety import HEADERS
 from engine.http.tokens import actor_of
+from engine.http.trace import TRACE
 from engine.settings import is_loopback
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
 from projections.errors import RebuildRefused, ViewError, ViewsNotReady, ViewsUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""What is answered without a token: probes have none. They tell nothing but yes or no."""
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/openapi.json"})
+"""What is answered without a token: probes have none, and they tell nothing but yes or no; the
+API's description tells of no installation."""
 ANY_ADDRESS = "*address*"
 LOG_ID = "Trueup-Log-Id"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 _log = logging.getLogger("trueup.http")
 
 
@@ -67,13 +63,14 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
                 "actor": request.get(ACTOR, ""),
                 "remote": request.remote or "",
                 "seconds": round(clock.monotonic() - began, 4),
+                **request.get(TRACE, {}),
             },
         )
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        return conditional(request, await handler(request))
     except Refusal as refusal:
         return refusal.response(dict(_challenge(refusal)))
     except web.HTTPRequestEntityTooLarge:
@@ -127,6 +124,7 @@ async def checking(request: web.Request, handler: Handler) -> web.StreamResponse
     """Refuse a host that is not ours, and whoever has no good token; read a body in time."""
     api = api_of(request)
     _check_host(api, request)
+    _check_origin(api, request)
     if request.path not in OPEN_PATHS:
         request[ACTOR] = await _authenticate(api, request)
     if request.can_read_body:
@@ -145,7 +143,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """
     if ACTOR in request:
         response.headers[LOG_ID] = api_of(request).log.log_id
-    for name, value in _HEADERS.items():
+    for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.pop("Server", None)
 
@@ -159,6 +157,18 @@ def _check_host(api: Api, request: web.Request) -> None:
         "wrong-host",
         f"this server is not called {host[:200]!r}; names go into the setting allowed_hosts",
     )
+
+
+def _check_origin(api: Api, request: web.Request) -> None:
+    """Refuse what a page from elsewhere sends: it can only be without its reader's knowledge."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return
+    scheme, _, rest = origin.lower().partition("://")
+    host = _bare_host(rest)
+    is_ours = host in api.hosts or (ANY_ADDRESS in api.hosts and _is_address(host))
+    if scheme not in ("http", "https") or not is_ours:
+        raise Refusal(403, "wrong-origin", f"pages of {origin[:200]!r} may not call this server")
 
 
 def _bare_host(host: str) -> str:

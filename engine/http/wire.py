@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from engine.http.problem import bad_request
+from engine.http.problem import Refusal, bad_request
 from engine.resources import duration
 from events.event import Event, Position
 
@@ -76,13 +76,23 @@ def _outward(value: Any) -> Any:
 def _member(key: str, value: Any) -> tuple[str, Any]:
     if key in _VERBATIM:
         return key, value
-    if _SNAKE.fullmatch(key):
-        first, *rest = key.split("_")
-        key = first + "".join(part.capitalize() for part in rest)
-    is_time = key in _TIMES or _TIME.fullmatch(key)
-    if is_time and isinstance(value, int) and not isinstance(value, bool):
+    key = outward_name(key)
+    if is_time(key) and isinstance(value, int) and not isinstance(value, bool):
         return key, timestamp(value) if value else None
     return key, _outward(value)
+
+
+def outward_name(name: str) -> str:
+    """Return what a field is called outside."""
+    if not _SNAKE.fullmatch(name):
+        return name
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def is_time(name: str) -> bool:
+    """Say whether a field of this outward name has a time, where it has a whole number."""
+    return name in _TIMES or _TIME.fullmatch(name) is not None
 
 
 def reply(body: object, status: int = 200) -> web.Response:
@@ -158,8 +168,19 @@ class Query:
             raise bad_request(f"unknown parameter {unknown[0]}; known here: {known}")
 
 
+def check_type(request: web.Request, *types: str) -> None:
+    """Refuse a body of a content type that is none of these; no body has none."""
+    if not request.body_exists:
+        return
+    given = request.content_type if "Content-Type" in request.headers else ""
+    if given not in types:
+        said = f"{given[:100]} is not read here" if given else "the body has no Content-Type"
+        raise Refusal(415, "unsupported-type", f"{said}: send {' or '.join(types)}")
+
+
 async def body_of(request: web.Request) -> dict[str, Any]:
     """Return a request's JSON object; an empty body is an empty object."""
+    check_type(request, "application/json")
     data = await request.read()
     if not data:
         return {}

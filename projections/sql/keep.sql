@@ -40,23 +40,32 @@ FROM unnest($1::text[], $2::integer[], $3::boolean[]) AS s (view, generation, li
 WHERE c.view = s.view AND c.generation = s.generation AND c.shard = $4
 
 -- name: load_documents
-SELECT d.view, d.key, d.position, d.document
+SELECT d.view, d.key, d.position, d.document, d.tail
 FROM unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
 JOIN view_document AS d ON d.view = w.view AND d.generation = w.generation AND d.key = w.key
 
 -- name: save_documents
-INSERT INTO view_document (view, generation, key, position, document, i0, i1, i2)
+INSERT INTO view_document (view, generation, key, position, document, tail, i0, i1, i2)
 SELECT * FROM unnest(
-    $1::text[], $2::integer[], $3::text[], $4::bigint[], $5::bytea[], $6::text[], $7::text[],
-    $8::text[])
+    $1::text[], $2::integer[], $3::text[], $4::bigint[], $5::bytea[], $6::integer[], $7::text[],
+    $8::text[], $9::text[])
 ON CONFLICT (view, generation, key) DO UPDATE
-SET position = excluded.position, document = excluded.document,
+SET position = excluded.position, document = excluded.document, tail = excluded.tail,
     i0 = excluded.i0, i1 = excluded.i1, i2 = excluded.i2
 
 -- name: delete_documents
 DELETE FROM view_document AS d
 USING unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
 WHERE d.view = w.view AND d.generation = w.generation AND d.key = w.key
+
+-- name: save_snapshots
+INSERT INTO view_snapshot (view, generation, key, position, document)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bigint[], $5::bytea[])
+
+-- name: save_former_values
+INSERT INTO view_formerly (view, generation, indexed, value, key)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::text[], $5::text[])
+ON CONFLICT DO NOTHING
 
 -- name: file_subjects
 INSERT INTO view_subject (view, generation, subject, position)

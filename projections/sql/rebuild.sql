@@ -47,6 +47,14 @@ DELETE FROM view_document WHERE ctid = ANY(ARRAY(
 DELETE FROM view_subject WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM view_subject WHERE view = $1 AND generation = $2 LIMIT 50000))
 
+-- name: drop_snapshots
+DELETE FROM view_snapshot WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM view_snapshot WHERE view = $1 AND generation = $2 LIMIT 10000))
+
+-- name: drop_former_values
+DELETE FROM view_formerly WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM view_formerly WHERE view = $1 AND generation = $2 LIMIT 50000))
+
 -- name: drop_parked
 DELETE FROM view_parked WHERE view = $1 AND generation = $2
 

@@ -18,7 +18,9 @@ from events.catalog import CommitSeen
 from events.event import NewEvent, Position, StreamName
 from events.log import EventLog
 from events.memory import MemoryLog
+from projections.asof import as_of
 from projections.batch import Group, Parked
+from projections.errors import AheadOfViews
 from projections.memory import MemoryViews
 from projections.views import Views
 from tests.databases import fresh_database
@@ -143,6 +145,90 @@ async def test_a_document_that_is_taken_away_is_gone_and_can_come_back(world: Wo
         found = await reader.get(TALLIES, "a")
     assert found is not None
     assert (found.position, found.document.count) == (3, 1)
+
+
+# The past.
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    batches=st.lists(st.lists(EVENTS, min_size=1, max_size=20), min_size=1, max_size=3),
+    where=st.sampled_from(
+        [None, {"parity": "odd"}, {"last": "c1"}, {"size": "big"}, {"parity": "even", "last": "c2"}]
+    ),
+)
+async def test_views_as_of_a_position_are_the_naive_fold_up_to_there(
+    world: World, batches: list[list[NewEvent]], where: dict[str, str] | None
+) -> None:
+    first = await world.log.head()
+    example = next(EXAMPLES)
+    for batch in batches:
+        await world.append(*(of_example(event, example) for event in batch))
+    head = await world.log.head()
+    await world.views.reached(head)
+    events = await everything(world.log, head)
+    prefix = f"{example}/"
+    for position in range(first, head + 1):
+        past = events[:position]
+        async with as_of(world.views, world.log, Position(position), timeline=ABOUT) as reader:
+            assert reader.position == position
+            documents, _ = naive_documents(TALLIES, past)
+            mine = {key: at for key, at in documents.items() if key.startswith(prefix)}
+            matching = {key: at for key, at in mine.items() if indexed(at[1], where)}
+            page = await reader.page(TALLIES, prefix=prefix, where=where)
+            assert [(each.key, (each.position, each.document)) for each in page] == sorted(
+                matching.items()
+            )
+            assert await reader.count(TALLIES, prefix=prefix, where=where) == len(matching)
+            keys = [f"{prefix}{key}" for key in ("a", "ab", "x", "é", "none")]
+            found = await reader.get_many(TALLIES, keys)
+            assert {key: (each.position, each.document) for key, each in found.items()} == {
+                key: mine[key] for key in keys if key in mine
+            }
+            streams = naive_documents(STREAMS, past)[0]
+            for key in (f"repo/default/s{number}{example}" for number in (1, 2)):
+                head_then = await reader.get(STREAMS, key)
+                was = (head_then.position, head_then.document) if head_then else None
+                assert was == streams.get(key)
+                filed = await reader.subjects(ABOUT, key, limit=100_000)
+                assert filed == naive_subjects(ABOUT, past).get(key, [])
+
+
+def indexed(document: Any, where: dict[str, str] | None) -> bool:
+    values = dict(zip(TALLIES.indexes, TALLIES.index(document), strict=True))
+    return all(values[name] == value for name, value in (where or {}).items())
+
+
+async def test_a_long_history_is_read_from_its_snapshots_page_by_page(world: World) -> None:
+    keys = [f"k{number:04}" for number in range(1200)]
+    for commit in ("c1", "c2", "c1"):
+        await world.append(
+            *(named(keys[at : at + 100], commit=commit) for at in range(0, 1200, 100))
+        )
+    await world.append(*(named(keys[at : at + 100], "remove") for at in range(0, 1200, 100)))
+    last = await world.log.head()
+    await world.views.reached(last)
+    async with as_of(world.views, world.log, Position(last - 12), timeline=ABOUT) as reader:
+        assert await reader.count(TALLIES) == 1200
+        assert await reader.count(TALLIES, where={"size": "big"}) == 1200
+        page = await reader.page(TALLIES, where={"last": "c1"}, after="k0700", limit=3)
+        assert [each.key for each in page] == ["k0701", "k0702", "k0703"]
+    async with as_of(world.views, world.log, Position(last - 24), timeline=ABOUT) as reader:
+        assert await reader.count(TALLIES, where={"last": "c1"}) == 0
+        assert await reader.count(TALLIES, where={"last": "c2"}) == 1200
+
+
+async def test_a_position_that_the_views_have_not_reached_is_refused(world: World) -> None:
+    await world.append(named(["a"]))
+    await world.views.reached(Position(1))
+    with pytest.raises(AheadOfViews, match="position 2 is not in the views, which are at 1"):
+        async with as_of(world.views, world.log, Position(2), timeline=ABOUT):
+            raise AssertionError("nothing is read")
+    with pytest.raises(ValueError, match="no position"):
+        async with as_of(world.views, world.log, Position(-1), timeline=ABOUT):
+            raise AssertionError("nothing is read")
 
 
 # Snapshots.

@@ -40,6 +40,12 @@ FILL = f"""
     FROM generate_series(1, {ROWS}) AS n;
     INSERT INTO view_subject (view, generation, subject, position)
     SELECT 'about', 1, 's' || n % 200, n FROM generate_series(1, {ROWS}) AS n;
+    INSERT INTO view_snapshot (view, generation, key, position, document)
+    SELECT 'one', 1, 'key/' || lpad((n / 10)::text, 6, '0'), n,
+        CASE WHEN n % 1000 > 0 THEN 'x'::bytea END
+    FROM generate_series(1, {ROWS}) AS n;
+    INSERT INTO view_formerly (view, generation, indexed, value, key)
+    SELECT 'one', 1, 0, 'v' || n % 300, 'key/' || n FROM generate_series(1, {ROWS}) AS n;
     INSERT INTO view_checkpoint (view, generation, projection_version, live, position, epoch)
     SELECT view, 1, 1, true, {ROWS}, 1 FROM unnest(ARRAY['one', 'two', 'three', 'about']) AS view;
 """
@@ -60,6 +66,10 @@ HOT: dict[str, tuple[str, list[Any]]] = {
     "count_by_third": ("view_document_i2", ["one", 1, "rare", "", "\U0010ffff", None, None]),
     "subjects": ("view_subject_pkey", ["about", 1, "s7", 100, 20_000, 50]),
     "subjects_newest_first": ("view_subject_pkey", ["about", 1, "s7", 100, 20_000, 50]),
+    "snapshots": ("view_snapshot_pkey", ["one", 1, ["key/000100", "key/001000"], 9000]),
+    "formerly": ("view_formerly_pkey", ["one", 1, 0, "v7", "", "\U0010ffff", "", 500]),
+    "once_gone": ("view_snapshot_gone", ["one", 1, "", "\U0010ffff", "", 500]),
+    "filed": ("view_subject_pkey", ["about", 1, ["s7", "s8"], [100, 200], 20_000]),
     "load_documents": ("view_document_pkey", [["one", "two"], [1, 1], [KEY, KEY]]),
     "delete_documents": ("view_document_pkey", [["one", "two"], [1, 1], [KEY, KEY]]),
 }

@@ -1,0 +1,1 @@
+"""What several benchmarks stand on: clusters, workloads, bare loops. No benchmark itself."""

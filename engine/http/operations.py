@@ -1,0 +1,443 @@
+"""Every operation of the API, as its description tells it: one table.
+
+A test holds it to the routes that there are, and every answer in the tests to the shapes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from engine.http import applied, shapes
+from engine.resources.model import NAME_PATTERN, Resource
+from events.event import START
+
+Schema = Mapping[str, Any]
+JSON, JSONL, STREAM, YAML = (
+    "application/json",
+    "application/jsonl",
+    "text/event-stream",
+    "application/yaml",
+)
+TEXT: Schema = {"type": "string", "maxLength": 2048, "pattern": r"^[^\x00-\x1f]*$"}
+NAME: Schema = {"type": "string", "pattern": NAME_PATTERN}
+POSITION: Schema = {"type": "integer", "minimum": int(START), "maximum": 10**18 - 1}
+FLAG: Schema = {"type": "boolean", "default": False}
+KIND_WORDS: Schema = {"type": "string", "enum": ["repositories", "clusters", "applications"]}
+TAGS: Schema = {
+    "type": "string",
+    "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
+    "maxLength": 1000,
+}
+
+
+class Parameter(Struct, frozen=True):
+    """A parameter, where it stands, and what it may be."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    description: str
+    schema: Schema
+    required: bool = False
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One operation. `problems` are the statuses it is refused with, besides those of all."""
+
+    method: str
+    path: str
+    id: str
+    tag: str
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    body: Any = None
+    body_types: tuple[str, ...] = (JSON,)
+    example: Any = None
+    answer: Any = None
+    """The shape of a good answer; None for any JSON."""
+    status: int = 200
+    also: tuple[str, ...] = ()
+    """Other content types that a good answer may have: a string each."""
+    content_type: str = JSON
+    problems: tuple[int, ...] = ()
+    is_open: bool = False
+    """Whether it is answered without a token."""
+    or_status: int = 0
+    """Another status that has the same shape as a good answer."""
+    or_created: bool = False
+    """Whether 201 says that something new is there."""
+
+
+def path(name: str, description: str, schema: Schema = NAME) -> Parameter:
+    """Return a parameter in the path."""
+    return Parameter(name, "path", description, schema, required=True)
+
+
+def query(
+    name: str, description: str, schema: Schema = TEXT, *, required: bool = False
+) -> Parameter:
+    """Return a parameter in the query."""
+    return Parameter(name, "query", description, schema, required)
+
+
+def limit(default: int) -> Parameter:
+    """Return how many items a page has at most."""
+    schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": default}
+    return query("limit", "How many items at most.", schema)
+
+
+PROJECT = path("project", "The project.")
+IN_PROJECT = query("project", "The project.", {**NAME, "default": "default"})
+AFTER_KEY = query("after", "`next` of the page before.")
+AFTER_POSITION = query("after", "Only what comes after this position.", POSITION)
+AT = query("at", "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.")
+LAST_EVENT = Parameter(
+    "Last-Event-ID", "header", "Where a stream goes on: the position that came last.", POSITION
+)
+KEY = Parameter(
+    "Idempotency-Key",
+    "header",
+    "Makes a repeated request give the first answer; a UUIDv7, or any 200 characters.",
+    {"type": "string", "maxLength": 200, "pattern": "^[!-~]*$"},
+)
+IF_MATCH = Parameter("If-Match", "header", "Only where the resource still has this tag.", TAGS)
+IF_NONE_MATCH = Parameter("If-None-Match", "header", "`*`: only where nothing is there.", TAGS)
+REASON = query("reason", "Why: one line.", {**TEXT, "maxLength": 500})
+TARGET = path(
+    "target",
+    "The target: application@cluster.",
+    {"type": "string", "pattern": r"^[a-z0-9][a-z0-9.-]{0,62}@[a-z0-9][a-z0-9.-]{0,62}$"},
+)
+APPLICATION = {
+    "apiVersion": "trueup.dev/v1",
+    "kind": "Application",
+    "metadata": {"name": "shop"},
+    "spec": {
+        "source": {"repository": "shop", "path": "overlays/prod"},
+        "targets": {"clusters": ["prod"], "namespace": "shop"},
+    },
+}
+ANY_RESOURCE = {"oneOf": [Resource, list[Resource]]}
+
+
+def _operations() -> Iterator[Operation]:
+    yield from _engine()
+    yield from _resources()
+    yield from _targets()
+    yield from _history()
+    yield from _tokens()
+
+
+def _engine() -> Iterator[Operation]:
+    for name, about in (("healthz", "the process answers"), ("readyz", "everything runs")):
+        yield Operation(
+            method="GET",
+            path=f"/{name}",
+            id=name,
+            tag="engine",
+            summary=f"Say whether {about}; needs no token.",
+            answer=shapes.Status,
+            is_open=True,
+            or_status=503 if name == "readyz" else 0,
+        )
+    yield Operation(
+        method="GET",
+        path="/v1/openapi.json",
+        id="describeApi",
+        tag="engine",
+        summary="This description; needs no token.",
+        is_open=True,
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/version",
+        id="showVersion",
+        tag="engine",
+        summary="Say which release this is, which log it keeps, and how far log and views are.",
+        answer=shapes.Version,
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/views/{view}/rebuild",
+        id="rebuildView",
+        tag="engine",
+        summary="Fold a view anew beside the live one; progress line by line, the end in the last.",
+        parameters=(path("view", "The view.", TEXT),),
+        answer=str,
+        content_type=JSONL,
+        problems=(404,),
+    )
+
+
+def _resources() -> Iterator[Operation]:
+    yield Operation(
+        method="POST",
+        path="/v1/resources",
+        id="applyResources",
+        tag="resources",
+        summary="Declare resources: all that changed, or none.",
+        parameters=(KEY,),
+        body=ANY_RESOURCE,
+        body_types=(JSON, YAML),
+        example=APPLICATION,
+        answer=applied.AppliedAll,
+        problems=(409, 422),
+    )
+    one = (path("kind", "The kind.", KIND_WORDS), PROJECT, path("name", "The resource."))
+    yield Operation(
+        method="GET",
+        path="/v1/resources/{kind}/{project}/{name}",
+        id="showDeclared",
+        tag="resources",
+        summary="Return a resource as it was declared; its ETag is what If-Match takes.",
+        parameters=one,
+        answer=Resource,
+        problems=(404,),
+    )
+    yield Operation(
+        method="PUT",
+        path="/v1/resources/{kind}/{project}/{name}",
+        id="putResource",
+        tag="resources",
+        summary="Declare one resource: only if it is as seen, or only if it is not there.",
+        parameters=(*one, IF_MATCH, IF_NONE_MATCH, KEY),
+        body=Resource,
+        body_types=(JSON, YAML),
+        example=APPLICATION,
+        answer=applied.Applied,
+        or_created=True,
+        problems=(404, 409, 412, 422),
+    )
+    yield Operation(
+        method="DELETE",
+        path="/v1/resources/{kind}/{project}/{name}",
+        id="deleteResource",
+        tag="resources",
+        summary="Take a resource back; with `cascade`, ask that its objects be deleted too.",
+        parameters=(
+            *one,
+            query("cascade", "Whether its objects on clusters are deleted too.", FLAG),
+            REASON,
+            IF_MATCH,
+            KEY,
+        ),
+        answer=shapes.Deleted,
+        problems=(404, 409, 412, 422),
+    )
+    for plural, singular, page, detail in (
+        ("repositories", "Repository", shapes.RepositoryPage, shapes.RepositoryDetail),
+        ("clusters", "Cluster", shapes.ClusterPage, shapes.ClusterDetail),
+        ("applications", "Application", shapes.ApplicationPage, shapes.ApplicationDetail),
+    ):
+        for suffix, where, more in (("", "All", ()), ("/{project}", "Project", (PROJECT,))):
+            yield Operation(
+                method="GET",
+                path=f"/v1/{plural}{suffix}",
+                id=f"list{where}{plural.capitalize()}",
+                tag=plural,
+                summary=f"List {plural} by name, each with how it stands.",
+                parameters=(*more, AFTER_KEY, limit(500), AT),
+                answer=page,
+            )
+        yield Operation(
+            method="GET",
+            path=f"/v1/{plural}/{{project}}/{{name}}",
+            id=f"show{singular}",
+            tag=plural,
+            summary=f"Show one {singular.lower()}, how it stands, and what belongs to it.",
+            parameters=(PROJECT, path("name", f"The {singular.lower()}."), AT),
+            answer=detail,
+            problems=(404,),
+        )
+    yield Operation(
+        method="GET",
+        path="/v1/blobs/{digest}",
+        id="showBody",
+        tag="log",
+        summary="Return the body that an event names by its digest: redacted, as it is kept.",
+        parameters=(
+            path("digest", "The digest.", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
+        ),
+        problems=(404,),
+    )
+
+
+def _targets() -> Iterator[Operation]:
+    kept = query("all", "Whether targets are listed that are not assigned any more.", FLAG)
+    yield Operation(
+        method="GET",
+        path="/v1/targets",
+        id="listAllTargets",
+        tag="targets",
+        summary="List targets by name, with how each stands.",
+        parameters=(kept, AFTER_KEY, limit(500), AT),
+        answer=shapes.TargetPage,
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/targets/{project}",
+        id="listProjectTargets",
+        tag="targets",
+        summary="List a project's targets; of one application or cluster, where asked.",
+        parameters=(
+            PROJECT,
+            query("application", "Only this application's.", NAME),
+            query("cluster", "Only those on this cluster.", NAME),
+            kept,
+            AFTER_KEY,
+            limit(500),
+            AT,
+        ),
+        answer=shapes.TargetPage,
+    )
+    for suffix, id_, summary, answer in (
+        ("", "showTarget", "Show all that is known of one target.", shapes.TargetDetail),
+        ("/diff", "diffTarget", "Compare desired and live, field by field.", shapes.TargetDiff),
+    ):
+        yield Operation(
+            method="GET",
+            path="/v1/targets/{project}/{target}" + suffix,
+            id=id_,
+            tag="targets",
+            summary=summary,
+            parameters=(PROJECT, TARGET, AT),
+            answer=answer,
+            problems=(404,),
+        )
+    for collection, item, word in (
+        ("targets", TARGET, "Target"),
+        ("applications", path("name", "The application."), "Application"),
+    ):
+        for verb, summary in (
+            ("sync", "Ask for a sync, now."),
+            ("suspend", "Correct nothing until resumed."),
+            ("resume", "Lift a suspension."),
+        ):
+            syncs = verb == "sync"
+            yield Operation(
+                method="POST",
+                path=f"/v1/{collection}/{{project}}/{{{item.name}}}/{verb}",
+                id=f"{verb}{word}",
+                tag=collection,
+                summary=summary,
+                parameters=(PROJECT, item, KEY),
+                body=shapes.SyncRequest if syncs else shapes.ReasonRequest,
+                example={"reason": "freeze for the sale"} if not syncs else {"reason": "now"},
+                answer=shapes.SyncAsked if syncs else shapes.Acted,
+                status=202 if syncs else 200,
+                problems=(404, 409, 422),
+            )
+    yield Operation(
+        method="GET",
+        path="/v1/wait",
+        id="wait",
+        tag="targets",
+        summary="Answer as soon as every target of the subject is as asked; 409 when time is over.",
+        parameters=(
+            query("subject", "A target (app@cluster), or an application.", required=True),
+            IN_PROJECT,
+            query("for", "What to wait for.", {"type": "string", "enum": ["synced", "healthy"]}),
+            query(
+                "revision",
+                "The commit to wait for: its first 4 digits or more.",
+                {"type": "string", "pattern": "^([0-9a-fA-F]{4,40})?$"},
+            ),
+            query("after", "The position of the caller's own write.", POSITION),
+            query(
+                "timeout",
+                "How long at most: `30s`, or seconds.",
+                {"type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?|([0-9]+(ms|s|m|h))+)$"},
+            ),
+        ),
+        answer=shapes.Waited,
+        problems=(404, 409),
+    )
+
+
+def _history() -> Iterator[Operation]:
+    yield Operation(
+        method="GET",
+        path="/v1/events",
+        id="listEvents",
+        tag="log",
+        summary="List events after a position; or follow them, as server-sent events.",
+        parameters=(
+            AFTER_POSITION,
+            query("stream", "Only this stream's: `target/default/shop@prod`."),
+            query("type", "Only these types, with commas between them."),
+            limit(500),
+            AT,
+            LAST_EVENT,
+        ),
+        answer=shapes.EventPage,
+        also=(STREAM,),
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/timeline",
+        id="showTimeline",
+        tag="log",
+        summary="List what happened to a subject; or follow it, as server-sent events.",
+        parameters=(
+            query(
+                "subject",
+                "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit, or an "
+                "object: cluster/namespace/Kind/name.",
+                required=True,
+            ),
+            IN_PROJECT,
+            AFTER_POSITION,
+            query("before", "Only what comes before this position.", POSITION),
+            query(
+                "order",
+                "Which way; with `desc`, `next` goes on as `before`.",
+                {"type": "string", "enum": ["asc", "desc"]},
+            ),
+            limit(200),
+            AT,
+            LAST_EVENT,
+        ),
+        answer=shapes.Timeline,
+        also=(STREAM,),
+        problems=(404, 409),
+    )
+
+
+def _tokens() -> Iterator[Operation]:
+    yield Operation(
+        method="GET",
+        path="/v1/tokens",
+        id="listTokens",
+        tag="tokens",
+        summary="List tokens by name, revoked ones too; never what they are.",
+        parameters=(AFTER_KEY, limit(500)),
+        answer=shapes.TokenPage,
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/tokens",
+        id="createToken",
+        tag="tokens",
+        summary="Make a token for a name. It is shown in this answer, and never again.",
+        parameters=(KEY,),
+        body=shapes.TokenRequest,
+        example={"name": "ci"},
+        answer=shapes.TokenMade,
+        status=201,
+        problems=(409, 422),
+    )
+    yield Operation(
+        method="DELETE",
+        path="/v1/tokens/{name}",
+        id="revokeToken",
+        tag="tokens",
+        summary="Revoke a token; the last good one stays.",
+        parameters=(path("name", "The token's name."), REASON, KEY),
+        answer=shapes.TokenRevoked,
+        problems=(404, 409, 422),
+    )
+
+
+OPERATIONS = tuple(_operations())

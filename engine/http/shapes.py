@@ -1,0 +1,330 @@
+"""What requests and answers look like: the schemas of the API's description are made from these.
+
+Handlers put answers together out of documents; a test holds every answer to its shape. Field
+names are written here as in Python: on their way out they become camelCase, and times, which are
+microseconds inside, become RFC 3339 (`engine.http.wire`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from engine.decide.state import SyncState, TargetStatus
+from engine.resources.model import Application, Cluster, Repository
+from events.vocabulary import Difference, Health, ObjectRef
+from projections.clusters import ClusterDocument
+from projections.corrections import CorrectionDocument
+from projections.declared import Suspension
+from projections.desired import DesiredDocument
+from projections.drift import DriftDocument
+from projections.sources import SourceDocument
+from projections.targets import TargetDocument
+
+Seen = Annotated[int, Meta(ge=0, description="The position up to which the answer was read.")]
+Written = Annotated[int, Meta(ge=1, description="The position of the last event written.")]
+Time = Annotated[
+    str, Meta(description="RFC 3339 in UTC.", extra_json_schema={"format": "date-time"})
+]
+Reason = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
+        description="Why: one line that the record will keep.",
+    ),
+]
+TokenName = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+AfterPosition = Annotated[
+    int | None, Meta(description="What to give as `after` for the next page; null at the end.")
+]
+AfterKey = Annotated[
+    str | None, Meta(description="What to give as `after` for the next page; null at the end.")
+]
+
+
+class Problem(Struct):
+    """Why a request was refused or failed (RFC 9457). `code` is stable: docs/errors.md."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+class Status(Struct):
+    """Whether the process answers, or everything runs."""
+
+    status: Literal["ok", "not ready"]
+
+
+class Version(Struct):
+    """Which release this is, which log it keeps, how far log and views are, who asks."""
+
+    version: str
+    log_id: str
+    position: Seen
+    views: Seen
+    actor: str
+
+
+class Event(Struct):
+    """One event of the log. `payload` is the fact, as it is stored."""
+
+    position: int
+    stream: str
+    version: int
+    id: str
+    type: str
+    schema: int
+    recorded_at: int
+    occurred_at: int
+    actor: str
+    causation: int | None
+    correlation: str
+    traceparent: str
+    payload: dict[str, Any]
+
+
+class EventPage(Struct):
+    """Events in the order of the log."""
+
+    items: list[Event]
+    next: AfterPosition
+    position: Seen
+
+
+class Timeline(Struct):
+    """What happened to a subject."""
+
+    subject: str
+    items: list[Event]
+    next: AfterPosition
+    position: Seen
+
+
+class TokenRequest(Struct, forbid_unknown_fields=True):
+    """Whom a token is for."""
+
+    name: TokenName
+
+
+class TokenMade(Struct):
+    """A new token. This is the only time that it is shown."""
+
+    name: str
+    token: str
+    position: Written
+
+
+class TokenRevoked(Struct):
+    """A token that opens nothing any more."""
+
+    name: str
+    position: Written
+
+
+class Token(Struct):
+    """What is known of a token; never what it is."""
+
+    name: str
+    actor: Annotated[str, Meta(description="Who made it.")]
+    position: int
+    revoked: bool
+    reason: str
+    at: int
+
+
+class TokenPage(Struct):
+    """Tokens by name, revoked ones too."""
+
+    items: list[Token]
+    next: AfterKey
+    position: Seen
+
+
+class Deleted(Struct):
+    """A resource that was taken back."""
+
+    position: Written
+    stream: str
+    cascade: bool
+
+
+class Standing(Struct):
+    """A declared resource: who declared it, when, and whether it is suspended."""
+
+    kind: str
+    project: str
+    name: str
+    position: int
+    actor: str
+    at: int
+    suspended: Suspension | None
+
+
+class ShownRepository(Standing):
+    """A repository, and how it stands."""
+
+    resource: Repository
+    state: SourceDocument
+
+
+class ShownCluster(Standing):
+    """A cluster, and how it stands."""
+
+    resource: Cluster
+    state: ClusterDocument
+
+
+class ShownApplication(Standing):
+    """An application, and how it and its targets stand: the worst state, the worst health."""
+
+    resource: Application
+    state: DesiredDocument
+    sync: SyncState | None
+    health: Health | None
+    synced: int
+    total: int
+
+
+class RepositoryPage(Struct):
+    """Repositories by name."""
+
+    items: list[ShownRepository]
+    next: AfterKey
+    position: Seen
+
+
+class ClusterPage(Struct):
+    """Clusters by name."""
+
+    items: list[ShownCluster]
+    next: AfterKey
+    position: Seen
+
+
+class ApplicationPage(Struct):
+    """Applications by name."""
+
+    items: list[ShownApplication]
+    next: AfterKey
+    position: Seen
+
+
+class RepositoryDetail(ShownRepository):
+    """A repository, and the applications that name it."""
+
+    applications: list[str]
+    seen: Seen
+
+
+class ClusterDetail(ShownCluster):
+    """A cluster, and the targets on it."""
+
+    sync: SyncState | None
+    health: Health | None
+    synced: int
+    total: int
+    targets: list[TargetStatus]
+    seen: Seen
+
+
+class ApplicationDetail(ShownApplication):
+    """An application, and its targets."""
+
+    targets: list[TargetStatus]
+    seen: Seen
+
+
+class TargetPage(Struct):
+    """Targets by name, each with how it stands."""
+
+    items: list[TargetStatus]
+    next: AfterKey
+    position: Seen
+
+
+class LiveObject(Struct):
+    """One object as it was last observed; `applied` says whether an apply of ours is recorded."""
+
+    object: ObjectRef
+    presence: str
+    health: Health
+    message: str
+    applied: bool
+
+
+class TargetDetail(Struct):
+    """All that is known of a target."""
+
+    status: TargetStatus
+    target: TargetDocument
+    desired: DesiredDocument
+    drift: DriftDocument
+    corrections: CorrectionDocument
+    objects: list[LiveObject]
+    position: Seen
+
+
+class UnknownKind(Struct):
+    """A kind that could not be compared because the cluster does not show it."""
+
+    kind: str
+    code: str
+    message: str
+
+
+class TargetDiff(Struct):
+    """What differs between desired and live. `same`: nothing that a sync would correct."""
+
+    target: str
+    project: str
+    status: TargetStatus
+    same: bool
+    differences: list[Difference]
+    omitted: int
+    unknown: list[UnknownKind]
+    position: Seen
+
+
+class SyncRequest(Struct, forbid_unknown_fields=True):
+    """Why, and to which commit; the newest where none is named."""
+
+    reason: Reason
+    revision: Annotated[str, Meta(pattern="^([0-9a-f]{40})?$")] | None = None
+
+
+class ReasonRequest(Struct, forbid_unknown_fields=True):
+    """Why."""
+
+    reason: Reason
+
+
+class SyncAsked(Struct):
+    """A sync that was asked for: it comes. `suspended` says what holds it up, if anything does."""
+
+    position: Written
+    subject: str
+    targets: list[str]
+    changed: bool
+    suspended: str | None
+
+
+class Acted(Struct, omit_defaults=True):
+    """What an operator's word came to; `changed` is false where it was so already."""
+
+    position: int
+    subject: str
+    changed: bool
+    detail: str = ""
+
+
+class Waited(Struct):
+    """Targets that are as they were waited for."""
+
+    position: Seen
+    targets: list[TargetStatus]

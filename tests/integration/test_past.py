@@ -1,0 +1,108 @@
+"""The past of a real run: every view as it stood, and every decision made again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from engine.decide.decision import decide
+from engine.situations import read_situation
+from events.catalog import CorrectionPlanned
+from events.codec import fact_of
+from events.event import Event, Position
+from events.log import EventLog
+from events.postgres import open_log
+from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
+from projections.asof import as_of
+from projections.batch import Group
+from projections.fold import target_of
+from projections.postgres import PostgresViews
+from projections.projection import Reader
+from projections.views import read_all
+from tests.integration.test_line import CLUSTERS, Line, line
+from tests.keeping import everything, naive_documents, pool_of
+
+__all__ = ["line"]  # a fixture
+pytestmark = pytest.mark.anyio
+
+
+class Past:
+    """The log of an engine that has stopped, and its views."""
+
+    def __init__(self, log: EventLog, views: PostgresViews, events: Sequence[Event]) -> None:
+        self.log, self.views, self.events = log, views, events
+
+    @asynccontextmanager
+    async def at(self, position: int) -> AsyncIterator[Reader]:
+        async with as_of(self.views, self.log, Position(position)) as reader:
+            yield reader
+
+
+@asynccontextmanager
+async def past_of(dsn: str) -> AsyncIterator[Past]:
+    async with open_log(dsn, packages=("events", "projections")) as log, pool_of(dsn) as pool:
+        views = PostgresViews(pool, Group(DOCUMENT_VIEWS, SUBJECT_VIEWS))
+        async with views.snapshot() as reader:
+            position = reader.position
+        yield Past(log, views, await everything(log, position))
+
+
+async def story(line: Line) -> None:
+    """A life with a bit of everything: rolled out, edited, deleted, suspended, withdrawn."""
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await line.declare()
+        for name in CLUSTERS:
+            await line.synced(f"shop-{name}@{name}")
+        await line.kubectl("prod", "-n", "shop", "scale", "deploy/shop", "--replicas=9")
+        await line.until("DriftResolved")
+        await line.kubectl("prod", "-n", "shop", "delete", "configmap", "shop")
+        await line.until("DriftResolved", 2)
+        url = "/v1/targets/default/shop-dev@dev"
+        await line.call("POST", f"{url}/suspend", {"reason": "freeze"})
+        second = line.repository.new_image()
+        await line.synced("shop-prod@prod", second)
+        await line.until("ReconcileHeld")
+        await line.call("POST", f"{url}/resume", {"reason": "thaw"})
+        await line.synced("shop-dev@dev", second)
+        await line.call("DELETE", "/v1/resources/application/default/shop-dev?cascade=true")
+        await line.until("Withdrawn")
+        await line.until("TargetUnassigned")
+
+
+async def test_every_view_is_read_as_it_stood_at_every_position(line: Line) -> None:
+    await story(line)
+    async with past_of(line.dsn) as past:
+        seen = 0
+        for position in range(len(past.events) + 1):
+            async with past.at(position) as reader:
+                for view in DOCUMENT_VIEWS:
+                    expected, parked = naive_documents(view, past.events[:position])
+                    assert not parked
+                    found = await read_all(reader, view)
+                    assert {
+                        each.key: (each.position, each.document) for each in found
+                    } == expected, (view.name, position)
+                    seen += len(found)
+        assert seen > 1000
+
+
+async def test_every_decision_comes_out_the_same_on_the_facts_that_it_was_made_on(
+    line: Line,
+) -> None:
+    await story(line)
+    async with past_of(line.dsn) as past:
+        again = 0
+        for event in past.events:
+            fact = fact_of(event)
+            if not isinstance(fact, CorrectionPlanned):
+                continue
+            async with past.at(fact.facts.seen) as reader:
+                target = target_of(event.stream)
+                situation = await read_situation(reader, past.log, target, event.occurred_at)
+            assert situation is not None
+            assert decide(situation).plan == fact
+            again += 1
+        assert again >= 5
