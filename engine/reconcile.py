@@ -316,6 +316,8 @@ def _cause(situation: Situation, fact: Fact) -> Position | None:
             return Position(case.opened if case else seen)
         if fact.cause == "request" and request:
             return Position(request.position)
+        if fact.cause == "withdrawal" and situation.application:
+            return Position(situation.application.position)
         if fact.cause == "recovery" and last:
             return Position(last.position)
     return Position(situation.desired.position) if situation.desired.position else None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Situation, suspects
+from engine.decide.situation import Situation, suspects, unrecorded
 from events.event import Digest
 from events.log import EventLog, LogCorrupt
 from events.vocabulary import Desired
@@ -119,7 +119,7 @@ async def read_situation(
         summary,
         inventory=await (inventories or Inventories(log)).of(summary.desired.objects),
         observed=observed,
-        bodies=await read_bodies(log, _named(asked)),
+        bodies=await read_bodies(log, {*_named(asked), *unrecorded(observed)}),
     )
 
 

@@ -305,7 +305,10 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
 
 
 class DriftResolved(Fact, frozen=True, omit_defaults=True):
-    """A drift case ended. `how`: corrected, reverted (somebody put it back), superseded by Git."""
+    """A drift case ended.
+
+    `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned.
+    """
 
     case: str
     how: str
