@@ -20,12 +20,14 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from engine import telemetry
+from engine.admission import Roots
 from engine.assign import Assigner
 from engine.bodies import RenderedBodies
+from engine.bootstrap import Asked, ensure_control
 from engine.clock import SystemClock
 from engine.clusters.settings import ClusterSettings
 from engine.conductor import Conductor, News
+from engine.control import Controller
 from engine.decide.outcome import Backoff
 from engine.embedded import EmbeddedPostgres
 from engine.http.api import Api
@@ -37,10 +39,12 @@ from engine.objects.redact import Redactor
 from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
 from engine.resolve import Resolver
-from engine.settings import Settings, otlp_endpoint
+from engine.settings import Settings, exports
 from engine.signing import start_signing
 from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
+from engine.telemetry.log import TracedLog
+from engine.telemetry.sdk import telemetry
 from engine.worlds import ClusterWorld, RepositoryWorld
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
@@ -123,9 +127,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
     )
     clock = SystemClock()
-    telemetry.start(release, otlp_endpoint())
+    instance = f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
-        stack.callback(telemetry.stop)
+        await stack.enter_async_context(telemetry(exports(), release, instance))
         dsn = settings.database_url
         if dsn is None:
             postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
@@ -133,12 +137,12 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
             keeper = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(keeper.cancel_scope.cancel)
             keeper.start_soon(postgres.keep)
-        log = await stack.enter_async_context(open_log(dsn, packages=("events", "projections")))
+        log = TracedLog(
+            await stack.enter_async_context(open_log(dsn, packages=("events", "projections")))
+        )
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
         stack.callback(pool.terminate)
-        lease = await stack.enter_async_context(
-            hold(pool, LEASE, f"{socket.gethostname()}:{os.getpid()}", LEASE_SECONDS)
-        )
+        lease = await stack.enter_async_context(hold(pool, LEASE, instance, LEASE_SECONDS))
         signer = await start_signing(settings, pool, log, clock)
         runner, views = await _start_views(stack, log, pool, lease, clock)
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
@@ -146,6 +150,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         await _start_signer(stack, signer)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
+        if settings.control is not None:
+            asked = Asked(
+                settings.control, settings.control_path or "", settings.control_branch or ""
+            )
+            await ensure_control(log, views, clock, roots_of(settings), asked)
         await stack.enter_async_context(
             _serving(settings, _api(settings, log, views, pool, clock, release, runner), ready)
         )
@@ -289,6 +298,7 @@ async def _work(
             clusters,
             Resolver(log, views, sources, rendering, clock),
             Assigner(log, views, clock),
+            Controller(log, views, sources, roots_of(settings), clock),
             reconciler,
             clock,
         )
@@ -321,6 +331,11 @@ async def _say(log: EventLog, clock: SystemClock, stream: StreamName, fact: Fact
         occurred_at=clock.now(),
     )
     await log.append([event])
+
+
+def roots_of(settings: Settings) -> Roots:
+    """Return the folders below which declared paths may lie."""
+    return Roots(settings.repository_roots, settings.kubeconfig_roots, settings.secret_roots)
 
 
 def redactor_of(path: Path) -> Redactor:

@@ -11,11 +11,13 @@ import anyio
 from msgspec import Struct
 
 from engine.assign import Assigner
+from engine.control import Controller
 from engine.decide.assignment import application_spec
 from engine.ports import Clock
 from engine.reconcile import Reconciler
 from engine.resolve import Resolver
-from engine.supervise import KeyedWork
+from engine.supervise import GatheredWork, KeyedWork
+from engine.telemetry.log import cause
 from engine.triggers import all_targets, targets_of
 from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
 from events.event import Event, Position, StreamName
@@ -27,6 +29,8 @@ from projections.views import Views, read_all
 
 logger = logging.getLogger(__name__)
 _RESOLVE_WIDTH = 4
+_ASSIGN_MOST = 100
+"""Declarations that are followed up together: so many are read in one snapshot."""
 
 
 class News(Struct, frozen=True):
@@ -75,20 +79,24 @@ class Conductor:
         clusters: World,
         resolver: Resolver,
         assigner: Assigner,
+        controller: Controller,
         reconciler: Reconciler,
         clock: Clock,
     ) -> None:
         self._feed, self._views = feed, views
         self._sources, self._clusters = sources, clusters
         self._resolver, self._reconciler = resolver, reconciler
+        self._controller = controller
         self._retry_failed: set[StreamName] = set()
-        self._assign = KeyedWork("assign", assigner.declared, width=1, clock=clock)
+        self._assign = GatheredWork("assign", assigner.declared, most=_ASSIGN_MOST, clock=clock)
+        self._control = KeyedWork("control", controller.look, width=1, clock=clock)
         self._resolve = KeyedWork("resolve", self._resolve_one, width=_RESOLVE_WIDTH, clock=clock)
 
     async def run(self) -> None:
         """Pass news on for ever."""
         async with self._feed.subscribe() as feed, anyio.create_task_group() as group:
             group.start_soon(self._assign.run)
+            group.start_soon(self._control.run)
             group.start_soon(self._resolve.run)
             group.start_soon(self._reconciler.run)
             await self._everything()
@@ -136,22 +144,28 @@ class Conductor:
             ]
         for stream, found in declared.items():
             await self._follow(stream, found.document)
+        if declared:
+            # What was in the way of a control repository may have gone.
+            for refused in self._controller.refused:
+                self._control.add(refused)
         for event in events:
             if event.type == RefMoved.__name__:
+                self._control.add(event.stream)
                 self._resolve.add(event.stream)
             elif event.type == SourceChecked.__name__:
                 self._retry_failed.add(event.stream)
                 self._resolve.add(event.stream)
         for repository, position in pokes:
             self._poke(repository, position)
-        for target, first in targets:
-            self._reconciler.queue.add(target, first=first)
+        for woken in targets:
+            self._reconciler.queue.add(woken.target, first=woken.asked, cause=cause(woken.event))
 
     async def _follow(self, stream: str, declared: DeclaredDocument) -> None:
         """Do what a declaration, or its end, asks for."""
         match declared.kind:
             case "Repository":
                 await _keep(self._sources, stream, declared)
+                self._control.add(StreamName(stream))
                 self._resolve.add(StreamName(stream))
             case "Cluster":
                 await _keep(self._clusters, stream, declared)

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine.resources.spelling import did_you_mean
+from engine.setting_exports import Exports, read_exports
 from engine.setting_values import Field, Seconds, field
 
 PREFIX = "TRUEUP_"
@@ -81,6 +82,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...],
         _about("credential plugins that a kubeconfig may run, by command; none: none"),
     ] = ()
+    control: Annotated[
+        str | None,
+        _about("the control repository to start with: its URL, or the name of a declared one"),
+    ] = None
+    control_path: Annotated[
+        str | None, _about("the folder of `control` that the declared resources lie below")
+    ] = None
+    control_branch: Annotated[str | None, _about("the branch of `control` that is followed")] = None
     redaction_key_file: Annotated[
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
@@ -169,6 +178,8 @@ class ClientSettings(Struct, frozen=True, kw_only=True):
     project: str
     data_dir: Path
     state_dir: Path
+    traceparent: str = ""
+    """The trace that a command is part of, where whoever started it says so (W3C)."""
 
     def __repr__(self) -> str:
         return f"ClientSettings(server={self.server!r}, project={self.project!r})"
@@ -207,11 +218,17 @@ def load(
     return settings
 
 
-def otlp_endpoint(environ: Mapping[str, str] | None = None) -> str:
-    """Return where the standard variables of OpenTelemetry send traces to; "" for nowhere."""
+def exports(environ: Mapping[str, str] | None = None) -> Exports:
+    """Return what the standard variables of OpenTelemetry ask for.
+
+    Raises `SettingsRefused` where they ask for what is not there.
+    """
     env = os.environ if environ is None else environ
-    specific = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
-    return specific or env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    problems: list[str] = []
+    found = read_exports(env, problems)
+    if problems:
+        raise SettingsRefused(problems)
+    return found
 
 
 def load_client(
@@ -236,7 +253,14 @@ def load_client(
         project=project or env.get("TRUEUP_PROJECT") or "default",
         data_dir=Path(str(data_dir)),
         state_dir=state_home(env),
+        traceparent=env.get("TRACEPARENT", "") if _is_traceparent(env) else "",
     )
+
+
+def _is_traceparent(env: Mapping[str, str]) -> bool:
+    # What somebody else left there is no reason to refuse a command.
+    form = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+    return re.fullmatch(form, env.get("TRACEPARENT", "")) is not None
 
 
 def data_home(environ: Mapping[str, str] | None = None) -> Path:
@@ -398,6 +422,8 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("checkpoint_url and checkpoint_credentials_file go together")
     if settings.checkpoint_url is not None:
         problems += _not_an_object(settings.checkpoint_url)
+    if settings.control is None and (settings.control_path or settings.control_branch):
+        problems.append("control_path and control_branch say more of control, which is not set")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
     if settings.concurrency_per_cluster > settings.concurrency_total:

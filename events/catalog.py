@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from events.vocabulary import Action, Difference, Health, ObjectRef, Observation, Result
+from events.vocabulary import (
+    Action,
+    ConfigurationProblem,
+    Difference,
+    Health,
+    ObjectRef,
+    Observation,
+    Result,
+)
 
 
 class Fact(Struct, frozen=True, omit_defaults=True):
@@ -25,20 +33,29 @@ class Fact(Struct, frozen=True, omit_defaults=True):
 class Declared(Fact, frozen=True, omit_defaults=True):
     """A person (or a control repository) said that a resource should be so.
 
-    `spec` is the resource's whole specification, `labels` its metadata.labels.
+    `spec` is the resource's whole specification, `labels` its metadata.labels. Where a control
+    repository says it, `owner` is its stream, and `file` and `commit` are where it stands; the
+    event's actor is then the pseudonym of the commit's author.
     """
 
     kind: str
     spec: dict[str, Any]
     labels: dict[str, str] = {}
+    owner: str = ""
+    file: str = ""
+    commit: str = ""
 
 
 class Withdrawn(Fact, frozen=True, omit_defaults=True):
-    """A resource was taken back. `cascade` asks that its objects be deleted too."""
+    """A resource was taken back. `cascade` asks that its objects be deleted too.
+
+    `commit` is the one that no longer has it, where a control repository took it back.
+    """
 
     kind: str
     cascade: bool = False
     reason: str = ""
+    commit: str = ""
 
 
 # Sources: streams `repo/…`.
@@ -101,6 +118,33 @@ class RevisionResolved(Fact, frozen=True, omit_defaults=True):
     commit: str
     rendered: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+
+
+class ConfigurationApplied(Fact, frozen=True, omit_defaults=True):
+    """What a control repository declares at this commit is in force.
+
+    Appended together with the declarations and withdrawals that it took (`changed` and
+    `withdrawn` of them); it has `resources` in all. `declared` is the position of the
+    repository's own declaration, which says where in it to look.
+    """
+
+    commit: str
+    declared: int
+    resources: int
+    changed: int = 0
+    withdrawn: int = 0
+
+
+class ConfigurationRefused(Fact, frozen=True, omit_defaults=True):
+    """What a control repository declares at this commit cannot be taken: nothing of it was.
+
+    The last good configuration stays in force. `omitted` counts the problems beyond those listed.
+    """
+
+    commit: str
+    declared: int
+    problems: tuple[ConfigurationProblem, ...]
+    omitted: int = 0
 
 
 # Desired: streams `app/…`.
@@ -261,7 +305,10 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
 
 
 class DriftResolved(Fact, frozen=True, omit_defaults=True):
-    """A drift case ended. `how`: corrected, reverted (somebody put it back), superseded by Git."""
+    """A drift case ended.
+
+    `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned.
+    """
 
     case: str
     how: str

@@ -21,6 +21,7 @@ from events.event import (
     Blob,
     Digest,
     Event,
+    EventId,
     NewEvent,
     Position,
     StreamName,
@@ -123,6 +124,11 @@ class PostgresLog:
     async def read_at(self, positions: Collection[Position]) -> Sequence[Event]:
         """Read the events at these positions, in order."""
         return await self._events("read_at", places(positions))
+
+    async def find(self, event_id: EventId) -> Position | None:
+        """Return where the event with this id is; None where no such id is remembered."""
+        rows = await self._ask(lambda connection: connection.fetch(SQL["known_ids"], [event_id]))
+        return Position(rows[0][1]) if rows else None
 
     async def head(self) -> Position:
         """Return the last position, `START` for an empty log."""

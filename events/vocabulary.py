@@ -202,6 +202,19 @@ _SUCCESS = frozenset(
 )
 
 
+class ConfigurationProblem(Struct, frozen=True, omit_defaults=True):
+    """What is wrong with a control repository, and where.
+
+    `line` is 0 where it is not known, `field` "" for the whole document or file.
+    """
+
+    file: str
+    line: int
+    field: str
+    message: str
+    hint: str = ""
+
+
 class Result(Struct, frozen=True, omit_defaults=True):
     """What an action came to, with what the API server answered.
 

@@ -26,7 +26,11 @@ class Suspension(Struct, frozen=True):
 
 
 class DeclaredDocument(Struct, frozen=True, omit_defaults=True):
-    """A declared resource as it stands. `position` and `at` are those of its last declaration."""
+    """A declared resource as it stands. `position` and `at` are those of its last declaration.
+
+    `owner` is the stream of the control repository that declared it, "" where a person did;
+    `file` and `commit` say where it stood when it last changed.
+    """
 
     kind: str
     project: str
@@ -39,16 +43,20 @@ class DeclaredDocument(Struct, frozen=True, omit_defaults=True):
     withdrawn: bool = False
     cascade: bool = False
     suspended: Suspension | None = None
+    owner: str = ""
+    file: str = ""
+    commit: str = ""
 
 
 class DeclaredView(StreamFold[DeclaredDocument]):
-    """Resources by stream; while declared, indexed by kind and an application's repository."""
+    """Resources by stream; while declared, indexed by kind, an application's repository, owner."""
 
     name = "declared"
+    version = 2
     document = DeclaredDocument
     types = names((Declared, Withdrawn, Suspended, Resumed))
     kinds = ("repo", "cluster", "app")
-    indexes: tuple[str, ...] = ("kind", "repository")
+    indexes: tuple[str, ...] = ("kind", "repository", "owner")
 
     def apply(
         self, key: str, document: DeclaredDocument | None, event: Event, fact: Fact
@@ -67,6 +75,9 @@ class DeclaredView(StreamFold[DeclaredDocument]):
                     at=event.recorded_at,
                     actor=event.actor,
                     suspended=document.suspended if document else None,
+                    owner=fact.owner,
+                    file=fact.file,
+                    commit=fact.commit,
                 )
             case Withdrawn() if document:
                 return replace(
@@ -85,13 +96,14 @@ class DeclaredView(StreamFold[DeclaredDocument]):
         return document
 
     def index(self, document: DeclaredDocument) -> tuple[str | None, ...]:
-        """The kind and the repository's stream, while declared."""
+        """The kind, the repository's stream and the owner's, while declared."""
         if document.withdrawn:
-            return (None, None)
+            return (None, None, None)
+        owner = document.owner or None
         if document.kind != "Application":
-            return (document.kind, None)
+            return (document.kind, None, owner)
         repository = document.spec["source"]["repository"]
-        return (document.kind, f"repo/{document.project}/{repository}")
+        return (document.kind, f"repo/{document.project}/{repository}", owner)
 
 
 def suspension(event: Event, fact: Suspended) -> Suspension:

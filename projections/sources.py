@@ -9,6 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from events.catalog import (
+    ConfigurationApplied,
+    ConfigurationRefused,
     Fact,
     RefMoved,
     RevisionResolved,
@@ -17,6 +19,7 @@ from events.catalog import (
     SourceRecovered,
 )
 from events.event import Event
+from events.vocabulary import ConfigurationProblem
 from projections.fold import StreamFold, names
 
 
@@ -27,6 +30,32 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     message: str
     position: int
     at: int
+
+
+class Refusal(Struct, frozen=True, omit_defaults=True):
+    """Why a commit's configuration is not in force, since when."""
+
+    commit: str
+    declared: int
+    problems: tuple[ConfigurationProblem, ...]
+    position: int
+    at: int
+    omitted: int = 0
+
+
+class Configuration(Struct, frozen=True, omit_defaults=True):
+    """What a control repository has put in force, and what of it is refused now.
+
+    `commit` is the last good one, "" where there was none; `declared` the repository's
+    declaration that it was read by; `resources` how many it declares.
+    """
+
+    commit: str = ""
+    declared: int = 0
+    resources: int = 0
+    position: int = 0
+    at: int = 0
+    refused: Refusal | None = None
 
 
 class SourceDocument(Struct, frozen=True, omit_defaults=True):
@@ -45,6 +74,7 @@ class SourceDocument(Struct, frozen=True, omit_defaults=True):
     requested: int = 0
     requested_failed: str = ""
     failure: Failure | None = None
+    configuration: Configuration | None = None
 
 
 class SourcesView(StreamFold[SourceDocument]):
@@ -52,7 +82,17 @@ class SourcesView(StreamFold[SourceDocument]):
 
     name = "sources"
     document = SourceDocument
-    types = names((RefMoved, SourceFailed, SourceRecovered, SourceChecked, RevisionResolved))
+    types = names(
+        (
+            RefMoved,
+            SourceFailed,
+            SourceRecovered,
+            SourceChecked,
+            RevisionResolved,
+            ConfigurationApplied,
+            ConfigurationRefused,
+        )
+    )
     kinds = ("repo",)
 
     def apply(
@@ -79,7 +119,31 @@ class SourcesView(StreamFold[SourceDocument]):
                 return replace(known, failure=failure)
             case SourceRecovered():
                 return replace(known, failure=None)
+            case ConfigurationApplied() | ConfigurationRefused():
+                return replace(known, configuration=_configured(known.configuration, event, fact))
         return document
+
+
+def _configured(
+    known: Configuration | None, event: Event, fact: ConfigurationApplied | ConfigurationRefused
+) -> Configuration:
+    if isinstance(fact, ConfigurationRefused):
+        refusal = Refusal(
+            commit=fact.commit,
+            declared=fact.declared,
+            problems=fact.problems,
+            position=event.position,
+            at=event.recorded_at,
+            omitted=fact.omitted,
+        )
+        return replace(known or Configuration(), refused=refusal)
+    return Configuration(
+        commit=fact.commit,
+        declared=fact.declared,
+        resources=fact.resources,
+        position=event.position,
+        at=event.recorded_at,
+    )
 
 
 SOURCES = SourcesView()

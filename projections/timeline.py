@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator
 
 from events.catalog import (
     CommitSeen,
+    ConfigurationApplied,
+    ConfigurationRefused,
     CorrectionApplied,
     CorrectionFailed,
     CorrectionPlanned,
+    Declared,
     DesiredRendered,
     DriftDetected,
     Fact,
@@ -22,6 +25,7 @@ from events.catalog import (
     RenderFailed,
     RevisionResolved,
     TargetSynced,
+    Withdrawn,
 )
 from events.event import Event, stream
 from events.vocabulary import ObjectRef
@@ -82,6 +86,10 @@ def _commit(fact: Fact) -> str:
             | RenderFailed()
             | CorrectionPlanned()
             | TargetSynced()
+            | Declared()
+            | Withdrawn()
+            | ConfigurationApplied()
+            | ConfigurationRefused()
         ):
             return fact.commit
     return ""

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from engine.cli.client import Client, Query, connect
-from engine.cli.connection import HERE, Connection
+from engine.cli.connection import HERE, Connection, When
 from engine.cli.diff import difference_lines
 from engine.cli.errors import CliError
-from engine.cli.look import COLUMNS, show
+from engine.cli.look import COLUMNS, problem_line, show
 from engine.cli.names import SINGULAR, path_of, split_name
 from engine.cli.narrate import narrate
 from engine.cli.output import (
@@ -33,6 +33,7 @@ async def describe(
     name: str | None = None,
     /,
     *,
+    when: When = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
@@ -41,17 +42,17 @@ async def describe(
     For example:
 
         trueup describe shop@prod
-        trueup describe application/shop
+        trueup describe application/shop --at 1204
         trueup describe cluster prod -o json
     """
     collection, short = split_name(kind, name)
     if not short:
         raise CliError("name one thing", hint="for example shop@prod, or application/shop")
     async with connect(at) as client:
-        item = await client.get(path_of(collection, client.project, short))
+        item = await client.get(path_of(collection, client.project, short), {"at": when})
         if print_data(output, item):
             return 0
-        events = await _recent(client, collection, short)
+        events = await _recent(client, collection, short, when)
     if collection == "targets":
         _target(item)
     else:
@@ -63,9 +64,15 @@ async def describe(
     return 0
 
 
-async def _recent(client: Client, collection: str, name: str) -> list[Any]:
+async def _recent(client: Client, collection: str, name: str, when: str | None) -> list[Any]:
     subject = name if collection == "targets" else f"{SINGULAR[collection]}/{name}"
-    query: Query = {"subject": subject, "project": client.project, "order": "desc", "limit": RECENT}
+    query: Query = {
+        "subject": subject,
+        "project": client.project,
+        "order": "desc",
+        "limit": RECENT,
+        "at": when,
+    }
     answer = await client.get("/v1/timeline", query)
     return list(reversed(answer["items"]))
 
@@ -173,15 +180,38 @@ def _resource(item: Any) -> None:
         say(f"  {line}")
     _heading("State")
     print_fields(_flat(item["state"]), "  ")
+    _configuration(item)
     targets: Sequence[Any] = item.get("targets", ())
     if targets:
         _heading("Targets")
         show(COLUMNS["targets"], targets, wide=False)
 
 
+def _configuration(item: Any) -> None:
+    """What a control repository has put in force, and what is wrong with its last commit."""
+    if not item["resource"]["spec"].get("control"):
+        return
+    configuration = item["state"]["configuration"] or {}
+    refused = configuration.get("refused")
+    _heading("Configuration")
+    print_fields(
+        {
+            "In force": configuration.get("commit") or "nothing yet",
+            "Since": _when(configuration.get("at")),
+            "Resources": configuration.get("resources"),
+            "Refused": refused["commit"] if refused else "",
+        },
+        "  ",
+    )
+    for problem in refused["problems"] if refused else ():
+        say(f"    {safe(problem_line(problem))}")
+
+
 def _flat(state: Any) -> dict[str, object]:
     fields: dict[str, object] = {}
     for name, value in state.items():
+        if name == "configuration":
+            continue
         if isinstance(value, dict) and name == "kinds":
             unreadable = [kind for kind, of in sorted(value.items()) if of.get("code")]
             fields["kinds"] = f"{len(value)} looked at"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from engine.cli.client import Client, connect
-from engine.cli.connection import HERE, Connection
+from engine.cli.connection import HERE, Connection, When
 from engine.cli.names import actable, path_of
 from engine.cli.output import Format, note, one_line, print_data, safe, say, styled
 
@@ -30,6 +30,7 @@ async def diff(
     subject: str,
     /,
     *,
+    when: When = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
@@ -41,12 +42,13 @@ async def diff(
     For example:
 
         trueup diff shop@prod
+        trueup diff shop@prod --at "10m ago"
         trueup diff shop || trueup sync shop --reason "put it right"
     """
     async with connect(at) as client:
         answers = [
-            await client.get(path_of("targets", client.project, target, "diff"))
-            for target in await _targets(client, subject)
+            await client.get(path_of("targets", client.project, target, "diff"), {"at": when})
+            for target in await _targets(client, subject, when)
         ]
     value = answers[0] if "@" in subject and answers else {"items": answers}
     if not print_data(output, value, answers):
@@ -59,11 +61,11 @@ async def diff(
     return SAME if all(answer["same"] for answer in answers) else DIFFERENT
 
 
-async def _targets(client: Client, subject: str) -> list[str]:
+async def _targets(client: Client, subject: str, when: str | None) -> list[str]:
     collection, name = actable(subject)
     if collection == "targets":
         return [name]
-    shown = await client.get(path_of(collection, client.project, name))
+    shown = await client.get(path_of(collection, client.project, name), {"at": when})
     return [item["target"] for item in shown["targets"] if item["code"] != "assigning"]
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from engine.cli.client import Client, Query, connect
-from engine.cli.connection import HERE, Connection
+from engine.cli.connection import HERE, Connection, When
+from engine.cli.errors import CliError
 from engine.cli.narrate import narrate
 from engine.cli.output import (
     Format,
@@ -34,6 +35,7 @@ async def timeline(
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="only the last so many")] = 100,
     after: Annotated[int | None, Parameter(help="only what came after this position")] = None,
     before: Annotated[int | None, Parameter(help="only what came before this position")] = None,
+    when: When = None,
     output: Output = "table",
     at: Connection = HERE,
 ) -> int:
@@ -48,14 +50,18 @@ async def timeline(
         trueup timeline shop@prod
         trueup timeline prod/shop/Deployment/web --follow
         trueup timeline 1f3c9a2
+        trueup timeline shop@prod --at "2h ago" -n 5
     """
+    if follow and when:
+        raise CliError("--at is for the past: what is followed is still to come")
     async with connect(at) as client:
+        query: Query = {"at": when}
         if subject is None:
-            items = await _last_events(client, after, before, limit)
-            path, query = "/v1/events", {}
+            items = await _last_events(client, query, after, before, limit)
+            path = "/v1/events"
         else:
             path = "/v1/timeline"
-            query = {"subject": subject, "project": client.project}
+            query = {"subject": subject, "project": client.project, **query}
             items = await _timeline(client, query, after, before, limit)
         _tell(items, output, before_more=follow)
         if follow:
@@ -146,14 +152,14 @@ async def _timeline(
 
 
 async def _last_events(
-    client: Client, after: int | None, before: int | None, limit: int
+    client: Client, query: Query, after: int | None, before: int | None, limit: int
 ) -> list[Any]:
-    head = (await client.get("/v1/version"))["position"]
+    head = (await client.get("/v1/events", {**query, "limit": 1}))["position"]
     end = head + 1 if before is None else before
     start = max(after or 0, end - 1 - limit)
     found: list[Any] = []
     while len(found) < limit:
-        page = await client.get("/v1/events", {"after": start, "limit": min(PAGE, limit)})
+        page = await client.get("/v1/events", {**query, "after": start, "limit": min(PAGE, limit)})
         found += [item for item in page["items"] if item["position"] < end]
         if page["next"] is None or page["next"] >= end:
             break

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
 
 from engine.cli.client import connect
-from engine.cli.connection import HERE, Connection
+from engine.cli.connection import HERE, Connection, When
 from engine.cli.names import path_of, split_name
 from engine.cli.output import Format, age, note, print_data, print_table
+from engine.resources.parse import Problem
 
 Item = dict[str, Any]
 
@@ -33,6 +35,7 @@ async def get(
     *,
     application: Annotated[str | None, Parameter(help="only targets of this one")] = None,
     cluster: Annotated[str | None, Parameter(help="only targets on this one")] = None,
+    when: When = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
@@ -43,18 +46,20 @@ async def get(
         trueup get targets
         trueup get targets --cluster prod -o wide
         trueup get application shop -o yaml
+        trueup get targets --at 2026-03-03T14:00Z
         trueup get targets -o jsonl | jq -r 'select(.sync != "synced") | .target'
     """
     collection, short = split_name(kind, name)
     async with connect(at) as client:
         if short and collection == "targets":
-            items = [(await client.get(path_of(collection, client.project, short)))["status"]]
+            shown = await client.get(path_of(collection, client.project, short), {"at": when})
+            items = [shown["status"]]
         elif short:
-            items = [await client.get(path_of(collection, client.project, short))]
+            items = [await client.get(path_of(collection, client.project, short), {"at": when})]
         else:
-            query = {"application": application, "cluster": cluster}
-            filters = query if collection == "targets" else None
-            items = await client.pages(f"/v1/{collection}/{client.project}", filters)
+            filters = {"application": application, "cluster": cluster}
+            query = {"at": when, **(filters if collection == "targets" else {})}
+            items = await client.pages(f"/v1/{collection}/{client.project}", query)
     value = items[0] if short else {"items": items}
     if not print_data(output, value, items):
         show(COLUMNS[collection], items, wide=output == "wide")
@@ -101,7 +106,27 @@ def _source_state(item: Item) -> str:
     failure = item["state"]["failure"]
     if failure:
         return f"failed: {failure['message']}"
+    refused = (item["state"]["configuration"] or {}).get("refused")
+    if refused and item["resource"]["spec"].get("control"):
+        return f"refused: {problem_of(refused)}"
     return "ok" if item["state"]["commit"] else "pending"
+
+
+def _control(item: Item) -> str:
+    if not item["resource"]["spec"].get("control"):
+        return ""
+    return short((item["state"]["configuration"] or {}).get("commit")) or "pending"
+
+
+def problem_of(refused: Item) -> str:
+    """Write the first problem of a refused configuration, and how many more there are."""
+    more = len(refused["problems"]) + refused.get("omitted", 0) - 1
+    return problem_line(refused["problems"][0]) + (f" (and {more} more)" if more else "")
+
+
+def problem_line(problem: Item) -> str:
+    """Write one problem as `apply` does: file, line, field, what is wrong, and a remedy."""
+    return str(msgspec.convert(problem, Problem))
 
 
 def _cluster_state(item: Item) -> str:
@@ -161,6 +186,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("REF", _ref, flexible=True),
         Column("COMMIT", lambda item: short(item["state"]["commit"])),
         Column("SINCE", lambda item: _since(item["state"]["movedAt"])),
+        Column("CONTROL", _control, wide=True),
         Column("POSITION", lambda item: item["position"], wide=True),
         Column("URL", lambda item: item["resource"]["spec"]["url"], wide=True),
         Column("STATE", _source_state, flexible=True),

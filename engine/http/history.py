@@ -7,6 +7,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from engine.http.api import Api, api_of
+from engine.http.moment import position_of, reading
 from engine.http.problem import bad_request
 from engine.http.stream import (
     Batches,
@@ -34,19 +35,24 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     given = query.position("after")
     stream = StreamName(query.text("stream")) or None
     types = [name for name in query.text("type").split(",") if name]
-    limit = query.limit(500)
+    limit, at = query.limit(500), query.text("at")
     query.done()
     for name in types:
         if name not in CATALOG:
             raise bad_request(f"no type of event is called {name}{did_you_mean(name, CATALOG)}")
     after = resume_after(request, given) or START
     if wants_stream(request):
+        _refuse_past(at)
         batches = past_then_live(api.log, after, stream=stream, types=types or None)
         return await send_events(request, batches)
     events = await api.log.read(after, limit, stream=stream, types=types or None)
+    head = await api.log.head()
+    if at:
+        head = min(head, await position_of(api, at))
+        events = [event for event in events if event.position <= head]
     following = events[-1].position if len(events) == limit else None
     items = [event_json(event) for event in events]
-    return reply({"items": items, "next": following, "position": await api.log.head()})
+    return reply({"items": items, "next": following, "position": head})
 
 
 @routes.get("/v1/timeline")
@@ -59,10 +65,13 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     words, project = query.text("subject"), query.text("project", "default")
     given, before = query.position("after"), query.position("before")
     newest_first = query.word("order", ("asc", "desc")) == "desc"
-    limit = query.limit(200)
+    limit, at = query.limit(200), query.text("at")
     query.done()
+    if wants_stream(request):
+        _refuse_past(at)
     after = resume_after(request, given)
-    async with api.views.snapshot() as reader:
+    async with reading(api, at) as moment:
+        reader = moment.reader
         subject = await resolve(reader, words, project)
         if not wants_stream(request):
             positions = await reader.subjects(
@@ -96,6 +105,11 @@ async def _subject_past_then_live(api: Api, subject: str, after: Position) -> Ba
     ) as (coming):
         async for batch in coming:
             yield batch
+
+
+def _refuse_past(at: str) -> None:
+    if at:
+        raise bad_request("at is for the past: what is followed is still to come")
 
 
 def is_about(event: Event, subject: str) -> bool:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from engine.decide.state import SyncState, TargetStatus
 from engine.http.api import api_of
+from engine.http.moment import reading
 from engine.http.problem import not_found
 from engine.http.resources import declared_document
 from engine.http.standing import of_application, standings, worst
@@ -43,10 +44,11 @@ async def list_resources(request: web.Request) -> web.Response:
     api, query = api_of(request), Query(request)
     kind = PLURALS[request.match_info["collection"]]
     project = request.match_info.get("project")
-    after, limit = query.text("after"), query.limit(500)
+    after, limit, at = query.text("after"), query.limit(500), query.text("at")
     query.done()
     prefix = f"{STREAM_KINDS[kind]}/" + (f"{project}/" if project else "")
-    async with api.views.snapshot() as reader:
+    async with reading(api, at) as moment:
+        reader = moment.reader
         page = await reader.page(
             DECLARED, prefix=prefix, where={"kind": kind}, after=after, limit=limit
         )
@@ -57,7 +59,7 @@ async def list_resources(request: web.Request) -> web.Response:
             state = states.get(found.key)
             item = _item(found.document, state.document if state else otherwise)
             if kind == "Application":
-                targets = await of_application(reader, found.document, api.clock.now())
+                targets = await of_application(reader, found.document, moment.now)
                 item |= _summary(targets)
             items.append(item)
         following = page[-1].key if len(page) == limit else None
@@ -67,21 +69,23 @@ async def list_resources(request: web.Request) -> web.Response:
 @routes.get(f"/v1/{{collection:{_COLLECTIONS}}}/{{project}}/{{name}}")
 async def show_resource(request: web.Request) -> web.Response:
     """Show one declared resource, how it stands, and what belongs to it."""
-    api = api_of(request)
-    Query(request).done()
+    api, query = api_of(request), Query(request)
+    at = query.text("at")
+    query.done()
     kind = PLURALS[request.match_info["collection"]]
     project, name = request.match_info["project"], request.match_info["name"]
     key = stream(STREAM_KINDS[kind], project, name)
-    async with api.views.snapshot() as reader:
+    async with reading(api, at) as moment:
+        reader = moment.reader
         found = await declared_document(reader, kind, project, key)
         view, otherwise = _VIEWS[kind]
         state: Found[Any] | None = await reader.get(view, key)
         item = _item(found.document, state.document if state else otherwise)
         if kind == "Application":
-            targets = await of_application(reader, found.document, api.clock.now())
+            targets = await of_application(reader, found.document, moment.now)
             item |= _summary(targets) | {"targets": plain(targets)}
         elif kind == "Cluster":
-            assigned = await _on_cluster(reader, key, api.clock.now())
+            assigned = await _on_cluster(reader, key, moment.now)
             item |= _summary(assigned) | {"targets": plain(assigned)}
         else:
             users = await read_all(reader, DECLARED, where={"repository": key})

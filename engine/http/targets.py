@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,17 +14,19 @@ from engine.decide.show import SHOWN_ONLY, all_differences
 from engine.decide.situation import Situation
 from engine.decide.state import TargetStatus
 from engine.http.api import api_of
+from engine.http.moment import reading
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
 from engine.http.wire import Query, body_of, full, only, plain, reply
-from engine.http.writes import Write, append, reason_of, settled
+from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
-from events.event import StreamName, stream
+from events.event import Event, StreamName, stream
+from events.log import EventLog
 from events.vocabulary import Difference
-from projections.declared import Suspension
+from projections.declared import DECLARED, Suspension
 from projections.fold import TargetId
 from projections.projection import Reader
 from projections.targets import TARGETS, TargetDocument
@@ -52,7 +55,7 @@ async def list_targets(request: web.Request) -> web.Response:
     project = request.match_info.get("project", "")
     application, cluster = query.text("application"), query.text("cluster")
     cursor: str | None = query.text("after")
-    limit, everything = query.limit(500), query.flag("all")
+    limit, everything, at = query.limit(500), query.flag("all"), query.text("at")
     query.done()
     if (application or cluster) and not project:
         raise bad_request("application and cluster need a project in the path")
@@ -61,7 +64,8 @@ async def list_targets(request: web.Request) -> web.Response:
         where["application"] = stream("app", project, application)
     if cluster:
         where["cluster"] = stream("cluster", project, cluster)
-    async with api.views.snapshot() as reader:
+    async with reading(api, at) as moment:
+        reader = moment.reader
         documents: list[TargetDocument] = []
         while cursor is not None and len(documents) < limit:
             wanted = limit - len(documents)
@@ -72,21 +76,22 @@ async def list_targets(request: web.Request) -> web.Response:
             shown = [found.document for found in page]
             documents += [item for item in shown if item.assigned or everything]
             cursor = page[-1].key if len(page) == wanted else None
-        items = await standings(reader, documents, api.clock.now())
+        items = await standings(reader, documents, moment.now)
         return reply({"items": plain(items), "next": cursor, "position": reader.position})
 
 
 @routes.get("/v1/targets/{project}/{target}")
 async def show_target(request: web.Request) -> web.Response:
     """Show all that is known of one target."""
-    api = api_of(request)
-    Query(request).done()
-    target = target_id(request)
-    async with api.views.snapshot() as reader:
-        situation = await read_situation(reader, api.log, target, api.clock.now())
+    api, query = api_of(request), Query(request)
+    target, at = target_id(request), query.text("at")
+    query.done()
+    async with reading(api, at) as moment:
+        reader = moment.reader
+        situation = await read_situation(reader, api.log, target, moment.now)
         if situation is None:
-            raise await _no_target(reader, target)
-        (standing,) = await standings(reader, [situation.target], api.clock.now())
+            raise await no_target(reader, target)
+        (standing,) = await standings(reader, [situation.target], moment.now)
         objects = [
             {
                 "object": plain(document.ref),
@@ -116,18 +121,16 @@ async def diff_target(request: web.Request) -> web.Response:
     `same` tells whether anything differs that a sync would correct; `unknown` lists the kinds
     that could not be compared because the cluster does not show them.
     """
-    api = api_of(request)
-    Query(request).done()
-    target = target_id(request)
-    async with api.views.snapshot() as reader:
-        situation = await read_situation(reader, api.log, target, api.clock.now(), every_body=True)
+    api, query = api_of(request), Query(request)
+    target, at = target_id(request), query.text("at")
+    query.done()
+    async with reading(api, at) as moment:
+        reader = moment.reader
+        situation = await read_situation(reader, api.log, target, moment.now, every_body=True)
         if situation is None:
-            raise await _no_target(reader, target)
-        (standing,) = await standings(reader, [situation.target], api.clock.now())
-    bodies = await read_bodies(api.log, _desired_digests(situation))
-    complete = replace(situation, bodies={**situation.bodies, **bodies})
-    found: list[Difference] = list(all_differences(complete))
-    unknown = _unknown_kinds(situation)
+            raise await no_target(reader, target)
+        (standing,) = await standings(reader, [situation.target], moment.now)
+    found, unknown = await compared(api.log, situation)
     return reply(
         {
             "target": target.label,
@@ -142,23 +145,37 @@ async def diff_target(request: web.Request) -> web.Response:
     )
 
 
+async def compared(
+    log: EventLog, situation: Situation
+) -> tuple[list[Difference], list[dict[str, str]]]:
+    """Return every difference of a target, and the kinds that cannot be compared.
+
+    The situation must have been read with every body.
+    """
+    bodies = await read_bodies(log, _desired_digests(situation))
+    complete = replace(situation, bodies={**situation.bodies, **bodies})
+    return list(all_differences(complete)), _unknown_kinds(situation)
+
+
 @routes.post("/v1/targets/{project}/{target}/{verb:sync|suspend|resume}")
 async def act_on_target(request: web.Request) -> web.Response:
     """Ask something of a target."""
     target = target_id(request)
+    if before := await earlier(request):
+        return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TARGETS, target.stream)
-        if found is None or not found.document.assigned:
-            raise await _no_target(reader, target)
-        application = await declared_document(
-            reader, "Application", target.project, target.app_stream
-        )
+        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
+        if found is None or not (found.document.assigned or is_lift):
+            raise await no_target(reader, target)
+        application = await reader.get(DECLARED, target.app_stream)
     subject = Subject(
         target.label,
         target.stream,
         (target,),
         found.document.suspended,
-        application.document.suspended,
+        application.document.suspended if application else None,
     )
     return await _act(request, subject)
 
@@ -168,6 +185,8 @@ async def act_on_application(request: web.Request) -> web.Response:
     """Ask something of an application: a sync of each of its targets, or a pause of all."""
     project, name = request.match_info["project"], request.match_info["name"]
     app_stream = stream("app", project, name)
+    if before := await earlier(request):
+        return await _again(request, name, before)
     async with api_of(request).views.snapshot() as reader:
         found = await declared_document(reader, "Application", project, app_stream)
         targets = await read_all(reader, TARGETS, where={"application": app_stream})
@@ -198,6 +217,20 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     return reply({"position": appended.last, "subject": subject.label, "changed": True})
 
 
+async def _again(request: web.Request, label: str, before: Sequence[Event]) -> web.Response:
+    """Give the answer that the request got when it was sent first."""
+    answer = {"position": before[-1].position, "subject": label, "changed": True}
+    if request.match_info["verb"] != "sync":
+        return reply(answer)
+    targets = [event.stream.split("/", 2)[2] for event in before]
+    application = stream("app", request.match_info["project"], label.partition("@")[0])
+    async with api_of(request).views.snapshot() as reader:
+        app = await reader.get(DECLARED, application)
+        target = await reader.get(TARGETS, before[0].stream) if "@" in label else None
+    held = (target and target.document.suspended) or (app and app.document.suspended)
+    return reply({**answer, "targets": targets, "suspended": held.reason if held else None}, 202)
+
+
 async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
     if not subject.targets:
         raise conflict("no-targets", f"{subject.label} goes to no cluster yet: see its targets")
@@ -226,7 +259,8 @@ def target_id(request: web.Request) -> TargetId:
     return TargetId(request.match_info["project"], application, cluster)
 
 
-async def _no_target(reader: Reader, target: TargetId) -> Exception:
+async def no_target(reader: Reader, target: TargetId) -> Exception:
+    """Return the refusal that says which target was perhaps meant."""
     found = await read_all(reader, TARGETS, where={"application": target.app_stream})
     clusters = [item.document.cluster for item in found if item.document.assigned]
     if clusters:
@@ -249,7 +283,7 @@ async def expected_targets(
         return standing
     wanted = [item for item in standing if item.cluster == cluster]
     if not wanted:
-        raise await _no_target(reader, TargetId(project, application, cluster))
+        raise await no_target(reader, TargetId(project, application, cluster))
     return wanted
 
 

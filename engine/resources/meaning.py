@@ -60,6 +60,14 @@ def _repository(resource: Repository) -> Iterator[Fault]:
     interval = duration.seconds(spec.interval)
     if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
         yield Fault(("spec", "interval"), "must lie between 1s and 24h")
+    yield from _inside(spec.control_path, ("spec", "controlPath"))
+    if not spec.control:
+        for name, is_set in (
+            ("controlPath", spec.control_path != "."),
+            ("controlAllowEmpty", spec.control_allow_empty),
+        ):
+            if is_set:
+                yield Fault(("spec", name), "is of use only with control: true")
 
 
 def _url(url: str) -> Iterator[Fault]:

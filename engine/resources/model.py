@@ -59,6 +59,15 @@ class RepositorySpec(Model, frozen=True):
     ref: GitRef = GitRef()
     credentials: Credentials | None = None
     interval: Duration = "60s"
+    control: Annotated[
+        bool, Meta(description="whether the resources that its YAML files declare are in force")
+    ] = False
+    control_path: Annotated[
+        str, Meta(max_length=1024, description="the folder that those files lie below")
+    ] = "."
+    control_allow_empty: Annotated[
+        bool, Meta(description="whether a folder without resources may withdraw all of them")
+    ] = False
 
 
 class ClusterSpec(Model, frozen=True):
@@ -111,6 +120,10 @@ class ApplicationSpec(Model, frozen=True):
     targets: Targets
     render: Render = Render()
     sync: Sync = Sync()
+    on_removal: Annotated[
+        Literal["leave", "cascade"],
+        Meta(description="what becomes of its objects when a control repository drops its file"),
+    ] = "leave"
 
 
 class Repository(Model, frozen=True, tag_field="kind", tag="Repository"):

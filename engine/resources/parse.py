@@ -53,11 +53,12 @@ class Refused(Exception):
 
 
 class Located(Struct, frozen=True):
-    """A resource, and the file and line at which it begins."""
+    """A resource, the file and line at which it begins, and the line of each of its fields."""
 
     resource: Resource
     file: str
     line: int
+    line_of: Callable[[shape.Path], int] = lambda _: 0
 
 
 def parse(data: bytes, filename: str) -> list[Resource]:
@@ -78,7 +79,7 @@ def parse_files(files: Mapping[str, bytes]) -> list[Located]:
         for document in documents:
             resource = _read(document.value, filename, document.line_of, problems)
             if resource is not None:
-                found.append(Located(resource, filename, document.line))
+                found.append(Located(resource, filename, document.line, document.line_of))
     problems += _duplicates(found)
     if problems:
         raise Refused(_capped(problems))

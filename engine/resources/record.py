@@ -26,13 +26,19 @@ def kind_of(resource: Resource) -> str:
     return type(resource).__name__
 
 
-def declared(resource: Resource) -> Declared:
-    """Return the fact that a resource was declared; what has its default value is left out."""
+def declared(resource: Resource, *, owner: str = "", file: str = "", at: str = "") -> Declared:
+    """Return the fact that a resource was declared; what has its default value is left out.
+
+    `owner`, `file` and `at` say which control repository does, where, and at which commit.
+    """
     return Declared(
         kind=kind_of(resource),
         # Through JSON, so that it is equal to what will be read back: lists, no tuples.
         spec=msgspec.json.decode(msgspec.json.encode(resource.spec)),
         labels=dict(resource.metadata.labels),
+        owner=owner,
+        file=file,
+        commit=at,
     )
 
 

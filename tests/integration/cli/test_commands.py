@@ -181,6 +181,34 @@ shop        main  5ca1ab1e5c  0s     ok
         assert "…" not in wide
 
 
+async def test_the_past_is_shown_as_it_was(api: Bench, trueup: Trueup) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    then = str(await api.log.head())
+    await api.tell("target/default/shop@dev", ReconcileHeld("manual", "1 objects differ"))
+    assert "held" in (await trueup("get", "targets")).out
+    for command in (
+        ("get", "targets"),
+        ("get", "shop@dev"),
+        ("describe", "shop@dev"),
+        ("diff", "shop@dev"),
+        ("diff", "shop"),
+        ("timeline", "shop@dev"),
+        ("timeline",),
+    ):
+        done = await trueup(*command, "--at", then)
+        assert (done.code, done.err) == (0, "")
+        assert done.out
+        assert "held" not in done.out.lower()
+        assert "1 objects differ" not in done.out
+    assert "shop@dev" in (await trueup("get", "targets", "--at", "0s ago")).out
+    refused = await trueup("get", "targets", "--at", "yesterday")
+    assert refused.code == 2
+    assert "a position, a time such as" in refused.err.replace("\n", " ")
+    follows = await trueup("timeline", "--follow", "--at", then)
+    assert follows.code == 2
+
+
 async def test_machine_formats_carry_the_same_data(api: Bench, trueup: Trueup) -> None:
     await api.declare_shop(["dev", "prod"])
     await api.roll_out(["dev", "prod"])
