@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from engine.decide.order import DEFINITIONS, NAMESPACES
 from engine.ports import Answer, ApplyRequest, ClusterPort
+from engine.telemetry import spans
 from events.catalog import CorrectionPlanned
 from events.event import Blob
 from events.vocabulary import Action, Outcome, Result, Verb
@@ -72,22 +73,28 @@ async def carry_out(
     async def one(index: int, action: Action) -> None:
         async with here, limit:
             check_lease()
-            answers[index] = await _request(action, port, whole)
+            with spans.span(f"{action.verb.value} {action.ref.kind}", _said(action)) as span:
+                answer = answers[index] = await _request(action, port, whole)
+                spans.annotate({"trueup.outcome": answer.outcome.value})
+                if not answer.outcome.is_success:
+                    spans.failed(span, answer.outcome.value)
 
     numbered = list(enumerate(plan.actions))
     for wave in sorted({action.wave for action in plan.actions}):
         lost = _namespaces_lost(numbered, answers)
-        async with anyio.create_task_group() as group:
-            for index, action in numbered:
-                if action.wave != wave:
-                    continue
-                if action.verb is Verb.APPLY and action.ref.namespace in lost:
-                    message = f"its namespace {action.ref.namespace} could not be made"
-                    answers[index] = Answer(outcome=Outcome.SKIPPED, message=message)
-                else:
-                    group.start_soon(one, index, action)
-        if wave == DEFINITIONS:
-            await _established(numbered, answers, port)
+        with spans.span("apply", {"trueup.wave": wave}):
+            async with anyio.create_task_group() as group:
+                for index, action in numbered:
+                    if action.wave != wave:
+                        continue
+                    if action.verb is Verb.APPLY and action.ref.namespace in lost:
+                        message = f"its namespace {action.ref.namespace} could not be made"
+                        answers[index] = Answer(outcome=Outcome.SKIPPED, message=message)
+                    else:
+                        group.start_soon(one, index, action)
+            if wave == DEFINITIONS:
+                with spans.span("established"):
+                    await _established(numbered, answers, port)
     return _done(plan.actions, answers)
 
 
@@ -105,6 +112,35 @@ async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str,
             observed=action.observed,
         )
     )
+
+
+_NAMED = frozenset(
+    {
+        "CronJob",
+        "DaemonSet",
+        "Deployment",
+        "Job",
+        "Namespace",
+        "PersistentVolumeClaim",
+        "Pod",
+        "ReplicaSet",
+        "Service",
+        "StatefulSet",
+    }
+)
+"""Kinds whose names have an attribute of their own in OpenTelemetry's conventions."""
+
+
+def _said(action: Action) -> spans.Attributes:
+    ref = action.ref
+    said: dict[str, spans.Attribute] = {
+        "k8s.namespace.name": ref.namespace,
+        "trueup.object": str(ref),
+        "trueup.reason": action.reason,
+    }
+    if ref.kind in _NAMED:
+        said[f"k8s.{ref.kind.lower()}.name"] = ref.name
+    return said
 
 
 def placed(body: dict[str, Any], namespace: str) -> dict[str, Any]:

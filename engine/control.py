@@ -24,7 +24,8 @@ from engine.decide.control import Control, Plan, plan
 from engine.ports import Clock, RenderRefused, Tree
 from engine.resources.model import RepositorySpec
 from engine.resources.parse import Located, Problem, Refused, field_name
-from engine.telemetry import traceparent
+from engine.telemetry import spans
+from engine.telemetry.log import link_to
 from events.catalog import ConfigurationApplied, ConfigurationRefused, Fact, Withdrawn
 from events.event import Actor, NewEvent, Position, StreamName, Version
 from events.log import EventLog, WrongVersion
@@ -102,6 +103,16 @@ class Controller:
         if standing is None or standing.is_settled:
             self.refused.discard(repository)
             return
+        said = {
+            "vcs.repository.name": repository.partition("/")[2],
+            "vcs.ref.head.revision": standing.source.commit,
+        }
+        with spans.span("configure", said, root=True):
+            await link_to(self._log, [standing.source.moved])
+            await self._follow(standing)
+
+    async def _follow(self, standing: Standing) -> None:
+        repository = standing.stream
         try:
             tree = await self._trees.tree(repository, standing.source.commit)
             wanted = await read_configuration(tree, standing.spec.control_path)
@@ -233,7 +244,6 @@ class Controller:
             expected=expected,
             causation=Position(standing.source.moved),
             correlation=standing.source.commit,
-            traceparent=traceparent(),
         )
 
 

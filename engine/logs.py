@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import orjson
 
+from engine.telemetry import spans
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CHATTY = ("asyncio", "aiohttp", "kubernetes_asyncio", "urllib3")
@@ -19,12 +21,21 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     """Write records of at least `level` to standard error, as JSON lines or as text."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    handler.addFilter(in_trace)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # What these say below a warning is for their own authors.
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def in_trace(record: logging.LogRecord) -> bool:
+    """Give a record the ids of the span that it was written in."""
+    trace_id, span_id = spans.ids()
+    if trace_id and not hasattr(record, "trace_id"):
+        record.trace_id, record.span_id = trace_id, span_id
+    return True
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -11,11 +11,22 @@ import heapq
 from collections import deque
 
 import anyio
+from msgspec import Struct
 
 from engine.ports import Clock
+from engine.telemetry.spans import Cause
 from projections.fold import TargetId
 
 MICROS = 1_000_000
+_CAUSES = 16
+"""Events that are kept as the reasons why one target waits."""
+
+
+class Call(Struct):
+    """Since when (UTC microseconds) a target waits for its turn, and because of what."""
+
+    since: int
+    causes: list[Cause]
 
 
 class TargetQueue:
@@ -29,6 +40,8 @@ class TargetQueue:
         self._waiting: set[TargetId] = set()
         self._working: set[TargetId] = set()
         self._again: set[TargetId] = set()
+        self._calls: dict[TargetId, Call] = {}
+        self._taken: dict[TargetId, Call] = {}
         self._busy: dict[str, int] = {}
         self._later: list[tuple[int, TargetId]] = []
         self._due: dict[TargetId, int] = {}
@@ -45,8 +58,13 @@ class TargetQueue:
         """How many targets are worked on."""
         return len(self._working)
 
-    def add(self, target: TargetId, *, first: bool = False) -> None:
-        """Ask for a target to be looked at as soon as its turn comes."""
+    def add(self, target: TargetId, *, first: bool = False, cause: Cause | None = None) -> None:
+        """Ask for a target to be looked at as soon as its turn comes, because of an event."""
+        call = self._calls.get(target)
+        if call is None:
+            call = self._calls[target] = Call(self._clock.now(), [])
+        if cause is not None and len(call.causes) < _CAUSES:
+            call.causes.append(cause)
         if target in self._working:
             self._again.add(target)
             return
@@ -78,9 +96,14 @@ class TargetQueue:
                 return target
             await self._changed.wait()
 
+    def call(self, target: TargetId) -> Call:
+        """Return why a target that is worked on was waiting."""
+        return self._taken[target]
+
     def done(self, target: TargetId) -> None:
         """Say that a target is no longer worked on."""
         self._working.discard(target)
+        del self._taken[target]
         self._busy[target.cluster_stream] -= 1
         if target in self._again:
             self._again.discard(target)
@@ -124,6 +147,7 @@ class TargetQueue:
                 self._turns.append(cluster)
             self._waiting.discard(target)
             self._working.add(target)
+            self._taken[target] = self._calls.pop(target)
             self._busy[cluster] = self._busy.get(cluster, 0) + 1
             return target
         return None

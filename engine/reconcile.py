@@ -13,16 +13,16 @@ from typing import Protocol
 import anyio
 import anyio.abc
 from msgspec import Struct
-from opentelemetry import trace
 
 from engine.act import Bodies, carry_out
-from engine.decide.decision import Decision, decide
+from engine.decide.decision import Decision, decide, findings
 from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import read_situation
-from engine.telemetry import traceparent
+from engine.situations import Inventories, read_situation
+from engine.telemetry import spans
+from engine.telemetry.attempt import Attempt, attempt, description
 from events.catalog import (
     CorrectionAbandoned,
     CorrectionPlanned,
@@ -37,7 +37,6 @@ from projections.fold import TargetId
 from projections.views import Views
 
 logger = logging.getLogger(__name__)
-tracer = trace.get_tracer("trueup.reconcile")
 
 ACTOR = Actor("engine:reconciler")
 _PASSES = 20
@@ -84,6 +83,7 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
+        self._inventories = Inventories(log)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
@@ -101,9 +101,8 @@ class Reconciler:
 
     async def _turn(self, target: TargetId) -> None:
         try:
-            with tracer.start_as_current_span("reconcile") as span:
-                span.set_attribute("trueup.target", target.label)
-                until = await self.reconcile(target)
+            with attempt(target, self.queue.call(target), self._clock.now()) as seen:
+                until = await self.reconcile(target, seen)
             if until:
                 self.queue.add_at(target, until)
         except (LogUnavailable, TimeoutError) as error:
@@ -118,11 +117,10 @@ class Reconciler:
         finally:
             self.queue.done(target)
 
-    async def reconcile(self, target: TargetId) -> int:
+    async def reconcile(self, target: TargetId, seen: Attempt) -> int:
         """Decide and act until there is nothing to do now; return when to look again, or 0."""
         for _ in range(_PASSES):
-            async with self._views.snapshot() as reader:
-                situation = await read_situation(reader, self._log, target, self._clock.now())
+            situation = await self._situation(target)
             if situation is None:
                 return 0
             if situation.corrections.plan:
@@ -135,10 +133,10 @@ class Reconciler:
             if not port.ready and situation.cluster.connected:
                 self._look_when_ready(target, port)
                 return 0
-            decision = decide(situation)
+            decision = self._decide(situation, seen)
             if not decision.facts:
                 return decision.until
-            appended = await self._append(situation, decision)
+            appended = await self._append(situation, decision, seen)
             if appended is None:
                 continue
             if decision.plan is None:
@@ -146,8 +144,33 @@ class Reconciler:
                 if decision.until:
                     return decision.until
             else:
-                await self._carry_out(situation, decision.plan, appended, port)
+                seen.ended(await self._carry_out(situation, decision.plan, appended, port))
         return self._clock.now()
+
+    async def _situation(self, target: TargetId) -> Situation | None:
+        said: spans.Attributes = {}
+        with spans.span("observe"):
+            async with self._views.snapshot() as reader:
+                situation = await read_situation(
+                    reader,
+                    self._log,
+                    target,
+                    self._clock.now(),
+                    inventories=self._inventories,
+                )
+                if situation is not None:
+                    said = await description(reader, situation)
+        spans.annotate(said)
+        return situation
+
+    @staticmethod
+    def _decide(situation: Situation, seen: Attempt) -> Decision:
+        with spans.span("diff"):
+            found = findings(situation)
+        with spans.span("decide"):
+            decision = decide(situation, found)
+            seen.decided(situation, decision)
+        return decision
 
     def _look_when_ready(self, target: TargetId, port: ClusterPort) -> None:
         """Look at a target again once its cluster has been listed: that need not be an event."""
@@ -162,7 +185,9 @@ class Reconciler:
         for target in self._unready.pop(cluster):
             self.queue.add(target)
 
-    async def _append(self, situation: Situation, decision: Decision) -> Position | None:
+    async def _append(
+        self, situation: Situation, decision: Decision, seen: Attempt
+    ) -> Position | None:
         """Append a decision's facts; None where the target moved on since it was read."""
         target = situation.target
         events = [
@@ -175,12 +200,15 @@ class Reconciler:
                 expected=Version(target.version + index),
                 causation=_cause(situation, fact),
                 correlation=_story(situation, fact),
-                traceparent=traceparent(),
             )
             for index, fact in enumerate(decision.facts)
         ]
+        await seen.goes_back_to(self._log, [event.causation for event in events], "cause")
+        last = situation.corrections.last
+        await seen.goes_back_to(self._log, [last.position if last else None], "correction")
         try:
-            appended = await self._log.append(events)
+            with seen.health(situation, decision):
+                appended = await self._log.append(events)
         except WrongVersion:
             await self._views.reached(await self._log.head())
             return None
@@ -192,10 +220,15 @@ class Reconciler:
         plan: CorrectionPlanned,
         position: Position,
         port: ClusterPort,
-    ) -> None:
+    ) -> Fact:
         target = situation.id
-        with tracer.start_as_current_span("apply") as span:
-            span.set_attribute("trueup.position", position)
+        said: spans.Attributes = {
+            "cicd.pipeline.run.id": f"{target.stream}#{position}",
+            "trueup.plan": position,
+            "trueup.attempt": plan.attempt,
+            "trueup.cause": plan.cause,
+        }
+        with spans.span("correct", said):
             done = await carry_out(
                 plan,
                 _application(target),
@@ -215,6 +248,7 @@ class Reconciler:
             retry_after=done.retry_after,
         )
         await self._record(situation, fact, position, done.blobs)
+        return fact
 
     async def _abandon(self, situation: Situation) -> None:
         plan = situation.corrections.plan
@@ -236,7 +270,6 @@ class Reconciler:
             occurred_at=self._clock.now(),
             causation=cause,
             correlation=_story(situation, fact),
-            traceparent=traceparent(),
         )
         appended = await self._log.append([event], blobs)
         await self._views.reached(appended.last)
@@ -283,6 +316,8 @@ def _cause(situation: Situation, fact: Fact) -> Position | None:
             return Position(case.opened if case else seen)
         if fact.cause == "request" and request:
             return Position(request.position)
+        if fact.cause == "withdrawal" and situation.application:
+            return Position(situation.application.position)
         if fact.cause == "recovery" and last:
             return Position(last.position)
     return Position(situation.desired.position) if situation.desired.position else None

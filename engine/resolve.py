@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import anyio
 import msgspec
 from msgspec import Struct
-from opentelemetry import trace
 
 from engine.decide.assignment import application_spec
 from engine.ports import Clock, Owner, Renderer, RenderRefused, Tree
-from engine.telemetry import traceparent
+from engine.telemetry import spans
+from engine.telemetry.log import link_to
 from events.catalog import DesiredRendered, Fact, RenderFailed, RevisionResolved
 from events.event import Actor, Blob, Digest, NewEvent, Position, StreamName, blob
 from events.log import EventLog
@@ -23,10 +24,12 @@ from projections.sources import SOURCES, SourceDocument
 from projections.views import Views, read_all
 
 logger = logging.getLogger(__name__)
-tracer = trace.get_tracer("trueup.resolve")
 ACTOR = Actor("engine:renderer")
 _WIDTH = 2
 """How many applications of one repository render at the same time: rendering is CPU's work."""
+
+_PORTION, _PORTION_BYTES = 50, 4 * 1024 * 1024
+"""How many renders, or bytes of bodies, go into the log together."""
 
 
 class Trees(Protocol):
@@ -76,8 +79,15 @@ class Resolver:
                 todo.append((application, known))
         if not todo and not is_new:
             return
-        with tracer.start_as_current_span("resolve") as span:
-            span.set_attribute("vcs.ref.head.revision", source.commit)
+        said: spans.Attributes = {
+            "vcs.repository.name": repository.partition("/")[2],
+            "vcs.ref.head.name": source.ref,
+            "vcs.ref.head.revision": source.commit,
+            "trueup.applications": len(todo),
+        }
+        with spans.span("resolve", said, root=True):
+            declared = [application.position for application, _ in todo]
+            await link_to(self._log, [source.moved, *declared])
             await self._resolve(repository, source, todo, is_new, retry_failed)
 
     async def _resolve(
@@ -93,8 +103,20 @@ class Resolver:
         width = anyio.Semaphore(_WIDTH)
 
         async def one(application: DeclaredDocument, known: DesiredDocument) -> None:
+            said = {"trueup.application": f"{application.project}/{application.name}"}
             async with width:
-                evaluated.append(await self._evaluate(tree, application, known, retry_failed))
+                with spans.span("render", said) as span:
+                    found = await self._evaluate(tree, application, known, retry_failed)
+                    if isinstance(found.fact, RenderFailed):
+                        spans.failed(span, found.fact.code)
+                    elif isinstance(found.fact, DesiredRendered):
+                        spans.annotate(
+                            {
+                                "trueup.renderer": found.fact.renderer,
+                                "trueup.objects": found.fact.count,
+                            }
+                        )
+                evaluated.append(found)
 
         async with anyio.create_task_group() as group:
             for application, known in todo:
@@ -102,13 +124,15 @@ class Resolver:
         last = Position(0)
         rendered: list[str] = []
         failed: list[str] = []
-        for item in sorted(evaluated, key=lambda item: _stream(item.application)):
-            if item.fact is None:
-                continue
-            name = f"{item.application.project}/{item.application.name}"
-            (failed if isinstance(item.fact, RenderFailed) else rendered).append(name)
-            event = self._event(_stream(item.application), item.fact, source, name)
-            last = (await self._log.append([event], item.blobs)).last
+        for some in _portions(sorted(evaluated, key=lambda item: _stream(item.application))):
+            events: list[NewEvent] = []
+            for item in some:
+                assert item.fact is not None
+                name = f"{item.application.project}/{item.application.name}"
+                (failed if isinstance(item.fact, RenderFailed) else rendered).append(name)
+                events.append(self._event(_stream(item.application), item.fact, source, name))
+            bodies = {body.digest: body for item in some for body in item.blobs}
+            last = (await self._log.append(events, list(bodies.values()))).last
         if is_new:
             fact = RevisionResolved(source.commit, tuple(rendered), tuple(failed))
             event = self._event(repository, fact, source, "")
@@ -125,7 +149,6 @@ class Resolver:
             occurred_at=self._clock.now(),
             causation=Position(source.moved),
             correlation=f"{name}@{source.commit[:12]}" if name else source.commit,
-            traceparent=traceparent(),
         )
 
     async def _evaluate(
@@ -191,6 +214,22 @@ class Resolver:
                 line=refused.line,
             ),
         )
+
+
+def _portions(evaluated: Iterable[Evaluated]) -> Iterator[list[Evaluated]]:
+    """Divide what is news into appends: a few at a time are as durable as each by itself."""
+    portion: list[Evaluated] = []
+    size = 0
+    for item in evaluated:
+        if item.fact is None:
+            continue
+        portion.append(item)
+        size += sum(len(body.body) for body in item.blobs)
+        if len(portion) == _PORTION or size >= _PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _again(known: DesiredDocument, commit: str, declared: int) -> DesiredRendered:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 
+from msgspec import Struct
+
 from events.catalog import (
     CorrectionAbandoned,
     CorrectionApplied,
@@ -46,29 +48,36 @@ _OWN = frozenset(
 _WITHOUT_NEWS = frozenset({"ObservationGap", "ObservationConfirmed", "CommitSeen", "RefMoved"})
 
 
-async def targets_of(
-    reader: Reader, events: Iterable[Event]
-) -> AsyncIterator[tuple[TargetId, bool]]:
-    """Yield each target that some event may change something for; True where a person asked."""
-    whole: set[tuple[str, str]] = set()
+class Woken(Struct, frozen=True):
+    """A target that an event may change something for; `asked` where a person asked for it."""
+
+    target: TargetId
+    event: Event
+    asked: bool = False
+
+
+async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[Woken]:
+    """Yield each target that some event may change something for, with that event."""
+    whole: dict[tuple[str, str], Event] = {}
     for event in events:
         kind = event.stream.partition("/")[0]
         if event.type in _OWN or event.type in _WITHOUT_NEWS:
             continue
         if kind == "target":
-            yield target_of(event.stream), event.type == SyncRequested.__name__
+            asked = event.type == SyncRequested.__name__
+            yield Woken(target_of(event.stream), event, asked)
         elif event.type == ObjectsObserved.__name__:
             for target in _seen(event):
-                yield target, False
+                yield Woken(target, event)
         elif kind == "app":
-            whole.add(("application", event.stream))
+            whole["application", event.stream] = event
         elif kind == "cluster":
-            whole.add(("cluster", event.stream))
+            whole["cluster", event.stream] = event
         elif event.type in (SourceChecked.__name__, RevisionResolved.__name__):
-            whole.add(("request", "open"))
-    for index, value in sorted(whole):
+            whole["request", "open"] = event
+    for (index, value), event in sorted(whole.items(), key=lambda item: item[0]):
         async for target in all_targets(reader, index, value):
-            yield target, False
+            yield Woken(target, event)
 
 
 def _seen(event: Event) -> set[TargetId]:

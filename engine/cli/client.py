@@ -186,8 +186,11 @@ async def connect(connection: Connection) -> AsyncIterator[Client]:
             context.load_verify_locations(place.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise CliError(f"{place.ca_file} cannot be read: {error}") from error
+    headers = {"Authorization": f"Bearer {place.token}", "User-Agent": "trueup"}
+    if place.traceparent:
+        headers["traceparent"] = place.traceparent
     session = aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {place.token}", "User-Agent": "trueup"},
+        headers=headers,
         connector=aiohttp.TCPConnector(ssl=context),
         json_serialize=lambda value: msgspec.json.encode(value).decode(),
         # An event may be a long line; the default of 64 KiB would break the stream.

@@ -52,6 +52,7 @@ class Place(Struct, frozen=True):
     project: str
     state_dir: Path
     ca_file: str = ""
+    traceparent: str = ""
 
     def __repr__(self) -> str:
         return f"Place({self.url!r}, project={self.project!r})"
@@ -86,7 +87,7 @@ def find(connection: Connection) -> Place:
 def _place(settings: ClientSettings, url: str, token: str, ca_file: str) -> Place:
     if not token.isascii() or not token.isprintable():
         raise CliError("the token has characters that no token has")
-    return Place(url, token, settings.project, settings.state_dir, ca_file)
+    return Place(url, token, settings.project, settings.state_dir, ca_file, settings.traceparent)
 
 
 def _check_url(url: str) -> None:

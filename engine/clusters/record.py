@@ -16,6 +16,7 @@ from msgspec import Struct
 from engine.clusters.backoff import Backoff
 from engine.clusters.settings import MIB, ClusterSettings
 from engine.ports import Clock
+from engine.telemetry import spans
 from events.catalog import Fact, ObjectsObserved
 from events.event import Actor, Blob, Micros, NewEvent, StreamName
 from events.log import EventLog, LogUnavailable
@@ -61,6 +62,11 @@ class Recorder:
         self._changed = anyio.Condition()
         self._more = anyio.Event()
 
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return self._stream.rpartition("/")[2]
+
     def fact(self, fact: Fact) -> None:
         """Have a fact appended."""
         self._add(_Item(fact, "", (), self._clock.now(), 0))
@@ -97,7 +103,13 @@ class Recorder:
             while self._queue:
                 items = self._take()
                 blobs = {blob.digest: blob for item in items for blob in item.blobs}
-                await self._append(self._events(items), blobs.values())
+                said: spans.Attributes = {
+                    "k8s.cluster.name": self.cluster,
+                    "trueup.observations": len(items),
+                    "trueup.source": items[0].source,
+                }
+                with spans.span("observe", said, root=True, began=items[0].at):
+                    await self._append(self._events(items), blobs.values())
                 async with self._changed:
                     self._done += len(items)
                     self._changed.notify_all()

@@ -28,6 +28,7 @@ from engine.clusters.wire import Garbage, Page, Response, is_older, line, page, 
 from engine.objects.identity import ObjectRefused
 from engine.objects.ownership import LABEL_SELECTOR
 from engine.ports import Clock, KindInfo
+from engine.telemetry import spans
 from events.catalog import KindReadable, KindUnreadable, ObservationGap
 from events.vocabulary import Presence
 
@@ -167,6 +168,14 @@ class KindWatcher:
 
     async def _listed(self, info: KindInfo) -> str:
         """List the kind whole; return the version that a watch continues from."""
+        said = {
+            "k8s.cluster.name": self._tools.recorder.cluster,
+            "trueup.kind": f"{self.api_version}/{self.kind}",
+        }
+        with spans.span("list", said, root=True):
+            return await self._list_whole(info)
+
+    async def _list_whole(self, info: KindInfo) -> str:
         try:
             for _ in range(_LIST_TRIES):
                 found = await self._try_list(info)

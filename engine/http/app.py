@@ -13,7 +13,12 @@ from aiohttp import web
 from engine.http import access, history, openapi, resources, shows, targets, upkeep, wait
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
+from engine.http.pages import fleet, login, target
+from engine.http.pages.gate import SESSIONS
+from engine.http.pages.sessions import Sessions
+from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
+from engine.http.trace import tracing
 
 GRACE = 5.0
 """Seconds that requests have to end when the server stops."""
@@ -23,11 +28,16 @@ IDLE = 30.0
 
 def make_app(api: Api) -> web.Application:
     """Return the API as an aiohttp application."""
-    app = web.Application(middlewares=[answering, checking], client_max_size=api.limits.body)
+    app = web.Application(
+        middlewares=[answering, checking, tracing], client_max_size=api.limits.body
+    )
     app[API] = api
     app[CLOSING] = anyio.Event()
+    app[SESSIONS] = Sessions(api.clock)
     for module in (openapi, upkeep, access, resources, shows, targets, wait, history):
         app.add_routes(module.routes)
+    for room in (login, fleet, target):
+        app.add_routes(room.routes)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)
     return app
@@ -41,7 +51,7 @@ async def serving(
 
     Raises OSError where the address cannot be taken.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handler_cancellation=True,

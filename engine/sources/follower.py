@@ -14,6 +14,8 @@ from engine.resources.model import GitRef
 from engine.sources.failure import SourceError
 from engine.sources.fetch import Tip
 from engine.sources.mirror import Mirror
+from engine.telemetry import spans
+from engine.telemetry.log import link_to
 from events.catalog import (
     CommitSeen,
     Fact,
@@ -98,15 +100,20 @@ class RepositoryFollower:
         if self._unwritten is not None:
             # An append whose end is unknown: the same events again, before anything else.
             await self._write(*self._unwritten)
-        try:
-            tip = await self._mirror.fetch(self._followed.ref)
-            news = await self._news(tip, requested)
-        except SourceError as error:
-            self._failures += 1
-            news = self._failed(error, requested)
-        else:
-            self._failures = 0
-        await self._write(*news)
+        name = self._followed.stream.partition("/")[2]
+        with spans.span("fetch", {"vcs.repository.name": name}, root=True) as span:
+            await link_to(self._log, requested, "request")
+            try:
+                tip = await self._mirror.fetch(self._followed.ref)
+                news = await self._news(tip, requested)
+            except SourceError as error:
+                self._failures += 1
+                spans.failed(span, error.code)
+                news = self._failed(error, requested)
+            else:
+                self._failures = 0
+                spans.annotate({"vcs.ref.head.name": tip.ref, "vcs.ref.head.revision": tip.commit})
+            await self._write(*news)
 
     async def _news(
         self, tip: Tip, requested: Sequence[Position]

@@ -42,5 +42,5 @@ async def test_a_target_with_an_open_request_hears_that_its_commit_is_resolved()
     resolved = await log.read(Position(3))
     await views.reached(await log.head())
     async with views.snapshot() as reader:
-        found = [target.label async for target, _ in targets_of(reader, resolved)]
+        found = [woken.target.label async for woken in targets_of(reader, resolved)]
     assert found == ["web@prod"]

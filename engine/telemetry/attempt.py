@@ -1,0 +1,131 @@
+"""What is seen of one attempt at a target: its trace, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from engine.decide.decision import Decision
+from engine.decide.situation import Situation
+from engine.queue import Call
+from engine.telemetry import spans
+from engine.telemetry.log import link_to
+from events.catalog import CorrectionApplied, CorrectionFailed, Fact, HealthChanged, TargetSynced
+from events.catalog import ReconcileHeld as Held
+from events.log import EventLog
+from projections.declared import DECLARED
+from projections.fold import TargetId
+from projections.projection import Reader
+
+ENVIRONMENT_LABELS = ("environment", "env", "stage")
+"""The first of these labels that a cluster has names its environment."""
+_RESULTS = {"applied": "success", "synced": "success", "failed": "failure", "error": "error"}
+_RANK = ("nothing", "waiting", "changed", "synced", "held", "applied", "failed", "error")
+"""What an attempt can come to; of several, the last in this list is the one that is told."""
+
+
+class Attempt:
+    """One turn of a target: what happens in it is told here as it happens."""
+
+    def __init__(self, target: TargetId) -> None:
+        self._target = target
+        self._linked: set[int] = set()
+        self.outcome = "nothing"
+
+    def came_to(self, outcome: str) -> None:
+        """Note an outcome, unless something weightier was noted."""
+        if _RANK.index(outcome) > _RANK.index(self.outcome):
+            self.outcome = outcome
+
+    def decided(self, situation: Situation, decision: Decision) -> None:
+        """Note what was decided."""
+        if decision.waiting:
+            self.came_to("waiting")
+        for fact in decision.facts:
+            match fact:
+                case Held():
+                    self.came_to("held")
+                case TargetSynced():
+                    self.came_to("synced")
+                case _:
+                    self.came_to("changed")
+        spans.annotate(
+            {
+                "trueup.seen": situation.seen,
+                "trueup.waiting": decision.waiting,
+                "trueup.facts": tuple(type(fact).__name__ for fact in decision.facts),
+            }
+        )
+
+    async def goes_back_to(self, log: EventLog, positions: Iterable[int | None], how: str) -> None:
+        """Link the attempt to the traces in which these events were written."""
+        new = {position for position in positions if position} - self._linked
+        self._linked |= new
+        await link_to(log, new, how)
+
+    @contextmanager
+    def health(self, situation: Situation, decision: Decision) -> Iterator[None]:
+        """Show the recording of a change of health as a span of its own."""
+        changed = next((fact for fact in decision.facts if isinstance(fact, HealthChanged)), None)
+        if changed is None:
+            yield
+            return
+        said = {
+            "trueup.health": changed.health.value,
+            "trueup.health.previous": situation.target.health.value,
+        }
+        with spans.span("health", said):
+            yield
+
+    def ended(self, fact: Fact) -> None:
+        """Note how a correction ended."""
+        match fact:
+            case CorrectionApplied():
+                self.came_to("applied")
+            case CorrectionFailed():
+                self.came_to("failed")
+
+
+@contextmanager
+def attempt(target: TargetId, call: Call, now: int) -> Iterator[Attempt]:
+    """Trace the turn of a target that waited since `call.since` until `now`."""
+    made = Attempt(target)
+    said = {
+        "cicd.pipeline.action.name": "SYNC",
+        "cicd.pipeline.name": f"{target.project}/{target.application}",
+        "k8s.cluster.name": target.cluster,
+        "trueup.project": target.project,
+        "trueup.application": target.application,
+        "trueup.target": target.label,
+    }
+    with spans.span("reconcile", said, causes=call.causes, began=call.since, root=True) as span:
+        spans.past("wait", call.since, now)
+        try:
+            yield made
+        except Exception:
+            made.came_to("error")
+            raise
+        finally:
+            spans.annotate(
+                {
+                    "trueup.outcome": made.outcome,
+                    "cicd.pipeline.result": _RESULTS.get(made.outcome, "skip"),
+                }
+            )
+            if made.outcome == "failed":
+                spans.failed(span, "correction-failed")
+
+
+async def description(reader: Reader, situation: Situation) -> spans.Attributes:
+    """Return what is to be said of a situation; nothing where no span is recorded."""
+    if not spans.is_recording():
+        return {}
+    cluster = await reader.get(DECLARED, situation.id.cluster_stream)
+    labels = cluster.document.labels if cluster else {}
+    environment = next((labels[name] for name in ENVIRONMENT_LABELS if name in labels), "")
+    return {
+        "deployment.environment.name": environment,
+        "k8s.namespace.name": situation.target.namespace,
+        "vcs.ref.head.revision": situation.desired.commit,
+        "trueup.objects": len(situation.inventory),
+    }

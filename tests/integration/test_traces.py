@@ -1,0 +1,182 @@
+"""Traces, as a receiver of OTLP gets them from a real engine: a commit followed by links alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.simulator.server import Simulator
+from tests.integration.test_line import Line
+from tests.receiving import Receiver, Span, receiving
+
+pytestmark = pytest.mark.anyio
+CLUSTERS = ["north", "south", "west"]
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        yield receiver
+
+
+@pytest.fixture
+async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Line]:
+    (tmp_path / "git").mkdir()
+    (tmp_path / "kube").mkdir()
+    line = Line(tmp_path, dsn)
+    line.simulator = Simulator(CLUSTERS)
+    await line.simulator.start("127.0.0.1", 0)
+    line.simulator.kubeconfig(line.kubeconfig)
+    try:
+        yield line
+    finally:
+        await line.simulator.stop()
+
+
+async def declare(line: Line, headers: dict[str, str] | None = None) -> None:
+    resources: list[dict[str, Any]] = [
+        {
+            "kind": "Repository",
+            "metadata": {"name": "shop"},
+            "spec": {"url": line.repository.url, "interval": "1s"},
+        },
+        *(
+            {
+                "kind": "Cluster",
+                "metadata": {"name": name, "labels": {"environment": f"env-{name}"}},
+                "spec": {"kubeconfig": str(line.kubeconfig), "context": name},
+            }
+            for name in CLUSTERS
+        ),
+        {
+            "kind": "Application",
+            "metadata": {"name": "shop"},
+            "spec": {
+                "source": {"repository": "shop", "path": "overlays/north"},
+                "targets": {"clusters": CLUSTERS},
+            },
+        },
+    ]
+    body = [{"apiVersion": "trueup.dev/v1", **resource} for resource in resources]
+    async with line.session.post("/v1/resources", json=body, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def healthy(line: Line, revision: str) -> None:
+    for name in CLUSTERS:
+        for state in ("synced", "healthy"):
+            query = f"subject=shop@{name}&for={state}&timeout=60&revision={revision}"
+            await line.call("GET", f"/v1/wait?{query}")
+
+
+def linked(receiver: Receiver, name: str, trace: str, **attributes: Any) -> list[Span]:
+    """Root spans of a name that link to a trace."""
+    return [
+        span
+        for span in receiver.named(name, **attributes)
+        if not span.parent and trace in {link.trace for link in span.links}
+    ]
+
+
+async def test_a_commit_is_followed_to_three_clusters_by_links_alone(
+    line: Line, receiver: Receiver
+) -> None:
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await declare(line)
+        await healthy(line, "")
+        commit = line.repository.new_image()
+        await healthy(line, commit)
+        events = await line.events()
+    # The engine has stopped, and sent what was left.
+    written = {event["position"]: event for event in events}
+
+    (seen,) = [s for s in receiver.named("append") if _is_of(written, s, "CommitSeen", commit)]
+    fetch = receiver.named("fetch", vcs__ref__head__revision=commit)
+    assert [span.trace for span in fetch].count(seen.trace) == 1
+
+    (resolve,) = linked(receiver, "resolve", seen.trace)
+    assert resolve.attributes["vcs.ref.head.revision"] == commit
+    (render,) = receiver.inside(resolve.trace, "render")
+    assert render.parent == resolve.id
+    assert render.attributes["trueup.objects"] > 0
+
+    for name in CLUSTERS:
+        attempts = linked(receiver, "reconcile", resolve.trace, k8s__cluster__name=name)
+        (applied,) = [s for s in attempts if s.attributes["trueup.outcome"] == "applied"]
+        assert applied.attributes["vcs.ref.head.revision"] == commit
+        assert applied.attributes["deployment.environment.name"] == f"env-{name}"
+        inside = {span.name for span in receiver.inside(applied.trace)}
+        assert {"wait", "observe", "diff", "decide", "correct", "apply", "append"} <= inside
+        (deployed,) = receiver.inside(applied.trace, "apply Deployment")
+        assert deployed.attributes["k8s.deployment.name"] == "shop"
+        assert deployed.attributes["trueup.outcome"] == "changed"
+        of_target = [applied, *linked(receiver, "reconcile", applied.trace)]
+        (health,) = [
+            span
+            for attempt in of_target
+            for span in receiver.inside(attempt.trace, "health")
+            if span.attributes["trueup.health"] == "healthy"
+        ]
+        assert health.attributes["trueup.health.previous"] == "progressing"
+
+
+async def test_every_event_names_the_span_that_wrote_it(line: Line, receiver: Receiver) -> None:
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await declare(line, {"traceparent": TRACEPARENT})
+        await healthy(line, "")
+        events = await line.events()
+    spans = {(span.trace, span.id): span for span in receiver.spans}
+    for event in events:
+        _, trace, span, _ = event["traceparent"].split("-")
+        assert event["position"] in spans[trace, span].positions(event["type"]), event
+    declared = [event for event in events if event["type"] == "Declared"]
+    assert {event["traceparent"].split("-")[1] for event in declared} == {TRACEPARENT.split("-")[1]}
+    (post,) = receiver.named("POST /v1/resources")
+    assert post.parent == TRACEPARENT.split("-")[2]
+    assert post.attributes["http.response.status_code"] == 200
+    assert post.resource["service.name"] == "trueup"
+    assert post.resource["deployment.environment.name"] == "test"
+
+
+async def test_no_secret_goes_into_a_trace(line: Line, receiver: Receiver) -> None:
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await declare(line)
+        await healthy(line, "")
+        live = await line.kubectl(
+            "north", "-n", "shop", "get", "secret", "shop", "-o", "jsonpath={.data.token}"
+        )
+        token = (line.folder / "data" / "token").read_text().strip()
+    sent = b"".join(receiver.raw)
+    assert b"apply Secret" in sent
+    assert live
+    assert live.encode() not in sent
+    assert token.encode() not in sent
+
+
+async def test_the_sdks_own_switch_turns_everything_off(
+    line: Line, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await declare(line, {"traceparent": TRACEPARENT})
+        await healthy(line, "")
+        events = await line.events()
+    assert {event["traceparent"] for event in events} == {""}
+    assert not receiver.raw
+
+
+def _is_of(written: dict[int, Any], span: Span, kind: str, commit: str) -> bool:
+    return any(
+        written[position]["payload"]["commit"] == commit for position in span.positions(kind)
+    )
