@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 import anyio
-import yaml
+import orjson
 
 from engine.http.local import read_server, read_token
 from tests.e2e.cluster import Output
@@ -168,8 +168,8 @@ class Product:
 
     async def status(self, target: str) -> dict[str, Any]:
         """Return how a target stands."""
-        found: dict[str, Any] = await self.call("GET", f"/v1/targets/{target}")
-        return found
+        found = await self.call("GET", f"/v1/targets/default/{target}")
+        return dict(found["status"])
 
     async def wait(
         self,
@@ -191,7 +191,7 @@ class Product:
             raise AssertionError(f"{subject} is not {wanted}: {refused.problem}") from refused
 
     async def events(self, after: int = 0, **query: object) -> list[dict[str, Any]]:
-        """Return every event after a position that the query matches (`type`, `subject`, …)."""
+        """Return every event after a position that the query matches (`type`, `stream`)."""
         found: list[dict[str, Any]] = []
         while True:
             start = found[-1]["position"] if found else after
@@ -214,13 +214,24 @@ class Product:
         Raises `TimeoutError`, with what came instead.
         """
         with anyio.move_on_after(timeout):
-            while True:
-                for event in await self.events(after, type=kind):
-                    if stream in ("", event["stream"]) and matches(event):
-                        return event
-                await anyio.sleep(0.05)
-        seen = "\n".join(map(str, (await self.events(after))[-20:]))
+            async for event in self._follow(after, type=kind, stream=stream):
+                if matches(event):
+                    return event
+        seen = "\n".join(map(str, (await self.events(after, stream=stream))[-20:]))
         raise TimeoutError(f"no such {kind} within {timeout:g} s; the last events are\n{seen}")
+
+    async def _follow(self, after: int, **query: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield past events, then each as it comes."""
+        assert self._session is not None, "the engine does not run"
+        async with self._session.get(
+            "/v1/events",
+            params={"after": str(after), **query},
+            headers={"Accept": "text/event-stream"},
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data:"):
+                    yield orjson.loads(line.removeprefix(b"data:"))
 
     def describe_failure(self) -> str:
         """Return how the engine's log ends, for a failed test's report."""
@@ -266,8 +277,8 @@ def resource(kind: str, name: str, **spec: Any) -> dict[str, Any]:
 
 
 def manifests(*objects: Mapping[str, Any]) -> str:
-    """Return Kubernetes objects as one YAML file."""
-    return yaml.safe_dump_all(objects, sort_keys=False)
+    """Return Kubernetes objects as one YAML file, written so that no reader can mistake a value."""
+    return "\n---\n".join(orjson.dumps(item).decode() for item in objects)
 
 
 def configmap(name: str, namespace: str = "", **data: str) -> dict[str, Any]:
