@@ -296,6 +296,15 @@ class App:
         """Wait until the target is synced to a commit, or to what it knows."""
         await self.product.wait(self.target, revision=commit, timeout=timeout)
 
+    async def until(self, sync: str) -> dict[str, Any]:
+        """Wait until the target's sync state is this; return how it stands."""
+        with anyio.fail_after(60):
+            while True:
+                status = await self.product.status(self.target)
+                if status["sync"] == sync:
+                    return status
+                await anyio.sleep(0.05)
+
     async def event(
         self,
         kind: str,

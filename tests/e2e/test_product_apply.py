@@ -27,7 +27,8 @@ async def test_a_foreign_object_is_taken_when_its_owner_lets_go_and_then_defende
     assert named(failed["results"], "ConfigMap", "own")["outcome"] == "created"
     live = await cluster.get("configmap", "shared", "-n", namespace)
     assert live["data"] == theirs["data"]
-    told = await product.cli("get", "targets", app.target)
+    assert "somebody owns .data.a" in (await app.until("failed"))["reason"]
+    told = await product.cli("timeline", app.target)
     assert "somebody owns .data.a" in told.stdout
 
     await cluster.apply(configmap("shared", b="theirs"), manager="somebody", namespace=namespace)

@@ -156,8 +156,8 @@ async def test_what_may_not_be_written_fails_by_name_and_the_rest_is_done(case: 
     others = [each for each in failed["results"] if each is not result]
     assert {each["outcome"] for each in others} == {"created"}
     assert await case.there() == {"ConfigMap", "Secret", "Service", "LimitRange"}
-    told = await case.product.cli("get", "targets", case.target)
-    assert "forbidden" in told.stdout
+    status = await case.until("failed")
+    assert (status["code"], "ServiceAccount/account" in status["reason"]) == ("forbidden", True)
     await case.rights.without()
     await case.synced()
 
