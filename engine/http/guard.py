@@ -11,6 +11,8 @@ from aiohttp import web
 
 from engine.http.api import ACTOR, Api, api_of
 from engine.http.conditions import conditional
+from engine.http.pages.gate import enter, for_window
+from engine.http.pages.paths import is_page
 from engine.http.problem import Refusal
 from engine.http.safety import HEADERS
 from engine.http.tokens import actor_of
@@ -51,7 +53,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
     began = clock.monotonic()
     response: web.StreamResponse | None = None
     try:
-        response = await _answer(request, handler)
+        response = for_window(request, await _answer(request, handler))
         return response
     finally:
         _log.info(
@@ -125,7 +127,11 @@ async def checking(request: web.Request, handler: Handler) -> web.StreamResponse
     api = api_of(request)
     _check_host(api, request)
     _check_origin(api, request)
-    if request.path not in OPEN_PATHS:
+    if is_page(request.path):
+        turned_away = await enter(request)
+        if turned_away is not None:
+            return turned_away
+    elif request.path not in OPEN_PATHS:
         request[ACTOR] = await _authenticate(api, request)
     if request.can_read_body:
         try:

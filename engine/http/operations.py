@@ -438,6 +438,16 @@ def _tokens() -> Iterator[Operation]:
         answer=shapes.TokenRevoked,
         problems=(404, 409, 422),
     )
+    yield Operation(
+        method="POST",
+        path="/v1/login-links",
+        id="offerLoginLink",
+        tag="tokens",
+        summary="Offer the caller's browser a session on the pages: a link that is good once.",
+        parameters=(KEY,),
+        answer=shapes.LoginLink,
+        status=201,
+    )
 
 
 OPERATIONS = tuple(_operations())

@@ -127,6 +127,13 @@ class TokenRevoked(Struct):
     position: Written
 
 
+class LoginLink(Struct):
+    """Where a browser is logged in as the caller: a path on this server, good once."""
+
+    path: str
+    seconds: Annotated[float, Meta(description="For how long it is good.")]
+
+
 class Token(Struct):
     """What is known of a token; never what it is."""
 
