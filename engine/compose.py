@@ -35,6 +35,8 @@ from engine.http.app import make_app, serving, tls_context
 from engine.http.guard import hosts_for
 from engine.http.local import Server, read_private, remove_server, write_private, write_server
 from engine.http.tokens import ensure_first_token
+from engine.notify.outbox import Means
+from engine.notify.send import sender
 from engine.objects.redact import Redactor
 from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
@@ -44,7 +46,7 @@ from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
-from engine.worlds import ClusterWorld, RepositoryWorld
+from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
@@ -260,7 +262,8 @@ async def _work(
         exec_plugins=settings.exec_plugins,
         relist_interval=settings.resync_interval,
     )
-    async with anyio.create_task_group() as group:
+    hosts = frozenset(host.lower() for host in settings.notification_hosts)
+    async with sender(hosts) as sends, anyio.create_task_group() as group:
         children = Children(group, clock)
         sources = RepositoryWorld(children, mirrors, log, views, clock)
         clusters = ClusterWorld(children, log, views, redactor, clock, clusters_settings)
@@ -277,11 +280,21 @@ async def _work(
             backoff=Backoff(settings.retry_base, settings.retry_cap),
             check_lease=lease.check,
         )
+        means = Means(
+            log=log,
+            views=views,
+            sender=sends,
+            clock=clock,
+            secret_roots=settings.secret_roots,
+            external_url=settings.external_url or "",
+            check_lease=lease.check,
+        )
         conductor = Conductor(
             _Feed(runner),
             views,
             sources,
             clusters,
+            NotificationWorld(children, means),
             Resolver(log, views, sources, rendering, clock),
             Assigner(log, views, clock),
             Controller(log, views, sources, roots_of(settings), clock),
