@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     secret_roots: Annotated[
         tuple[Path, ...],
-        _about("folders below which a repository's credential files may lie"),
+        _about("folders below which credential files of repositories and notifications may lie"),
     ] = ()
     exec_plugins: Annotated[
         tuple[str, ...],
