@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from engine.http import access, history, openapi, resources, shows, targets, upkeep, wait
+from engine.http import access, history, metrics, openapi, resources, shows, targets, upkeep, wait
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
 from engine.http.stream import CLOSING
@@ -29,7 +29,7 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
-    for module in (openapi, upkeep, access, resources, shows, targets, wait, history):
+    for module in (openapi, upkeep, metrics, access, resources, shows, targets, wait, history):
         app.add_routes(module.routes)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)

@@ -32,6 +32,8 @@ class Line:
         self.kubeconfig = folder / "kube" / "config"
         self.simulator = Simulator(CLUSTERS)
         self.url = ""
+        self.settings: dict[str, object] = {}
+        """Settings besides those that every line has."""
         self.session: aiohttp.ClientSession
 
     @asynccontextmanager
@@ -45,6 +47,7 @@ class Line:
                 "kubeconfig_roots": (self.folder / "kube",),
                 "allow_unconfined": True,
                 "retry_base": 0.1,
+                **self.settings,
             },
             environ={},
         )
