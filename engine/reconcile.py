@@ -20,7 +20,7 @@ from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import read_situation
+from engine.situations import Inventories, read_situation
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
 from engine.telemetry.instruments import FAULTS
@@ -84,6 +84,7 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
+        self._inventories = Inventories(log)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
@@ -153,7 +154,13 @@ class Reconciler:
         said: spans.Attributes = {}
         with spans.span("observe"):
             async with self._views.snapshot() as reader:
-                situation = await read_situation(reader, self._log, target, self._clock.now())
+                situation = await read_situation(
+                    reader,
+                    self._log,
+                    target,
+                    self._clock.now(),
+                    inventories=self._inventories,
+                )
                 if situation is not None:
                     said = await description(reader, situation)
         spans.annotate(said)
@@ -313,6 +320,8 @@ def _cause(situation: Situation, fact: Fact) -> Position | None:
             return Position(case.opened if case else seen)
         if fact.cause == "request" and request:
             return Position(request.position)
+        if fact.cause == "withdrawal" and situation.application:
+            return Position(situation.application.position)
         if fact.cause == "recovery" and last:
             return Position(last.position)
     return Position(situation.desired.position) if situation.desired.position else None

@@ -21,6 +21,7 @@ from events.event import (
     Blob,
     Digest,
     Event,
+    EventId,
     NewEvent,
     Position,
     StreamName,
@@ -124,6 +125,11 @@ class PostgresLog:
     async def read_at(self, positions: Collection[Position]) -> Sequence[Event]:
         """Read the events at these positions, in order."""
         return await self._events("read_at", places(positions))
+
+    async def find(self, event_id: EventId) -> Position | None:
+        """Return where the event with this id is; None where no such id is remembered."""
+        rows = await self._ask(lambda connection: connection.fetch(SQL["known_ids"], [event_id]))
+        return Position(rows[0][1]) if rows else None
 
     async def head(self) -> Position:
         """Return the last position, `START` for an empty log."""
@@ -321,6 +327,10 @@ async def _check_server(connection: AnyConnection) -> None:
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise LogError(f"the database's encoding is {encoding}: make one with ENCODING 'UTF8'")
+    if await connection.fetchval("SHOW synchronous_commit") == "off":
+        raise LogError(
+            "synchronous_commit is off: what was acknowledged and signed could be lost; set it on"
+        )
 
 
 def _event(row: asyncpg.Record) -> Event:

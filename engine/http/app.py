@@ -13,6 +13,10 @@ from aiohttp import web
 from engine.http import access, history, metrics, openapi, resources, shows, targets, upkeep, wait
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
+from engine.http.pages import fleet, login, target
+from engine.http.pages.gate import SESSIONS
+from engine.http.pages.sessions import Sessions
+from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
 from engine.http.trace import tracing
 
@@ -29,8 +33,11 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
+    app[SESSIONS] = Sessions(api.clock)
     for module in (openapi, upkeep, metrics, access, resources, shows, targets, wait, history):
         app.add_routes(module.routes)
+    for room in (login, fleet, target):
+        app.add_routes(room.routes)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)
     return app
@@ -44,7 +51,7 @@ async def serving(
 
     Raises OSError where the address cannot be taken.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handler_cancellation=True,

@@ -15,7 +15,7 @@ from engine.telemetry import spans
 from engine.telemetry.instruments import APPEND_DURATION
 from engine.telemetry.lag import Lag
 from engine.telemetry.spans import Cause
-from events.event import Blob, Digest, Event, NewEvent, Position, StreamName, Version
+from events.event import Blob, Digest, Event, EventId, NewEvent, Position, StreamName, Version
 from events.log import Appended, EventLog, LogError
 
 _MAX_NOTED = 50
@@ -72,6 +72,10 @@ class TracedLog:
     async def read_at(self, positions: Collection[Position]) -> Sequence[Event]:
         """Read the events at these positions."""
         return await self._log.read_at(positions)
+
+    async def find(self, event_id: EventId) -> Position | None:
+        """Return where the event with this id is; see `EventLog.find`."""
+        return await self._log.find(event_id)
 
     async def head(self) -> Position:
         """Return the last position."""
