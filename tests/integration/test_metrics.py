@@ -12,26 +12,20 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.telemetry.instruments import ALL, OPTIONAL, Counter, Gauge, Histogram, exposed
-from tests.integration.test_line import Line
+from tests.integration.test_line import Shop
 from tests.receiving import receiving
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Line]:
-    (tmp_path / "git").mkdir()
-    (tmp_path / "kube").mkdir()
-    line = Line(tmp_path, dsn)
-    await line.simulator.start("127.0.0.1", 0)
-    line.simulator.kubeconfig(line.kubeconfig)
-    try:
+async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Shop]:
+    line = Shop(tmp_path, dsn)
+    async with line.clusters_running():
         yield line
-    finally:
-        await line.simulator.stop()
 
 
-async def scrape(line: Line) -> dict[str, Metric]:
+async def scrape(line: Shop) -> dict[str, Metric]:
     async with line.session.get("/metrics") as answer:
         assert answer.status == 200
         assert answer.content_type == "text/plain"
@@ -40,9 +34,9 @@ async def scrape(line: Line) -> dict[str, Metric]:
         }
 
 
-async def story(line: Line) -> None:
+async def story(line: Shop) -> None:
     """A first sync, a commit, a live edit that is put right."""
-    await line.declare()
+    await line.declare_shop()
     for name in ("dev", "prod"):
         await line.synced(f"shop-{name}@{name}")
     commit = line.repository.new_image()
@@ -53,7 +47,7 @@ async def story(line: Line) -> None:
     await line.until("DriftResolved")
 
 
-async def test_every_instrument_has_a_series_after_a_small_story(line: Line) -> None:
+async def test_every_instrument_has_a_series_after_a_small_story(line: Shop) -> None:
     line.repository.start(["dev", "prod"])
     async with line.engine():
         await story(line)
@@ -97,7 +91,7 @@ async def test_every_instrument_has_a_series_after_a_small_story(line: Line) -> 
     assert value("trueup_corrections_total", **drift) == 1
 
 
-async def test_metrics_need_a_token_unless_they_have_an_address_of_their_own(line: Line) -> None:
+async def test_metrics_need_a_token_unless_they_have_an_address_of_their_own(line: Shop) -> None:
     line.repository.start(["dev", "prod"])
     port = free_port()
     own = f"http://127.0.0.1:{port}"
@@ -116,11 +110,11 @@ async def test_metrics_need_a_token_unless_they_have_an_address_of_their_own(lin
             assert answer.status == 421
 
 
-async def test_clusters_and_applications_are_named_where_that_is_asked_for(line: Line) -> None:
+async def test_clusters_and_applications_are_named_where_that_is_asked_for(line: Shop) -> None:
     line.repository.start(["dev", "prod"])
     line.settings = {"metrics_labels": ("cluster", "application")}
     async with line.engine():
-        await line.declare()
+        await line.declare_shop()
         for name in ("dev", "prod"):
             await line.synced(f"shop-{name}@{name}")
         families = await scrape(line)
@@ -136,14 +130,14 @@ async def test_clusters_and_applications_are_named_where_that_is_asked_for(line:
 
 
 async def test_metrics_are_sent_over_otlp_and_not_fetched_where_so_asked(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+    line: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line.repository.start(["dev", "prod"])
     async with receiving() as receiver:
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", receiver.url + "/v1/metrics")
         async with line.engine():
-            await line.declare()
+            await line.declare_shop()
             await line.synced("shop-prod@prod")
             async with line.session.get("/metrics") as answer:
                 assert answer.status == 404
