@@ -104,6 +104,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
     ] = None
+    signing_key_file: Annotated[
+        Path | None,
+        _about("the key that checkpoints are signed with; default `signing.key` in `data_dir`"),
+    ] = None
+    checkpoint_interval: Annotated[
+        Seconds, Meta(ge=0.05, description="how often a log that grew is signed")
+    ] = 1.0
+    checkpoint_url: Annotated[
+        str | None,
+        _about("an object in an S3-like store that keeps the last signed head too (path style)"),
+    ] = None
+    checkpoint_region: Annotated[str, _about("the region of `checkpoint_url`")] = "us-east-1"
+    checkpoint_credentials_file: Annotated[
+        Path | None,
+        _about("the credentials for `checkpoint_url`, as AWS's tools keep them, profile `default`"),
+    ] = None
     allow_unconfined: Annotated[
         bool,
         _about("run renderers without namespaces where the kernel refuses them"),
@@ -117,6 +133,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency_per_application: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
     ] = 16
+    requests_total: Annotated[
+        int, Meta(ge=1, le=10_000, description="applies and deletes at a time, over all clusters")
+    ] = 64
+    requests_per_target: Annotated[
+        int, Meta(ge=1, le=1000, description="applies and deletes at a time, of one correction")
+    ] = 8
     retry_base: Annotated[
         Seconds, Meta(ge=0.01, description="the wait before the first retry of a correction")
     ] = 2.0
@@ -126,6 +148,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resync_interval: Annotated[
         Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
     ] = 3600.0
+    metrics_listen: Annotated[
+        str | None,
+        _about("address and port of a page of metrics that needs no token; none: only with one"),
+    ] = None
+    metrics_labels: Annotated[
+        tuple[Literal["cluster", "application"], ...],
+        _about("name clusters or applications in metrics: a time series for each of them"),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _about("the least that is logged")
     ] = "info"
@@ -144,6 +174,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def redaction_key(self) -> Path:
         """The file with the redaction key."""
         return self.redaction_key_file or self.directory / "redaction.key"
+
+    @property
+    def signing_key(self) -> Path:
+        """The file with the keys that checkpoints are signed with."""
+        return self.signing_key_file or self.directory / "signing.key"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -290,11 +325,11 @@ def without_password(url: str | None) -> str | None:
     return re.sub(r"(?i)((?:ssl)?password\s*=\s*)(?!\*\*\*)('[^']*'|[^\s&]+)", r"\1***", shown)
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port` or `[address]:port`. Raises ValueError."""
+def split_listen(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Split a setting's `host:port` or `[address]:port`. Raises ValueError."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", listen)
     if match is None or int(match[3]) > 65535:
-        raise ValueError(f"listen is {listen!r}: write host:port, for example 127.0.0.1:8484")
+        raise ValueError(f"{name} is {listen!r}: write host:port, for example 127.0.0.1:8484")
     return match[1] or match[2], int(match[3])
 
 
@@ -398,6 +433,8 @@ def _contradictions(settings: Settings) -> list[str]:
     problems: list[str] = []
     try:
         host, _ = settings.address
+        if settings.metrics_listen is not None:
+            split_listen(settings.metrics_listen, "metrics_listen")
     except ValueError as error:
         return [str(error)]
     if (settings.tls_cert is None) != (settings.tls_key is None):
@@ -407,6 +444,10 @@ def _contradictions(settings: Settings) -> list[str]:
             f"listen is {settings.listen}, which other machines can reach: tokens would travel in "
             "the clear; set tls_cert and tls_key, or listen on 127.0.0.1"
         )
+    if (settings.checkpoint_url is None) != (settings.checkpoint_credentials_file is None):
+        problems.append("checkpoint_url and checkpoint_credentials_file go together")
+    if settings.checkpoint_url is not None:
+        problems += _not_an_object(settings.checkpoint_url)
     if settings.control is None and (settings.control_path or settings.control_branch):
         problems.append("control_path and control_branch say more of control, which is not set")
     if settings.external_url is not None and not re.fullmatch(
@@ -418,6 +459,19 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.concurrency_per_cluster > settings.concurrency_total:
         problems.append("concurrency_per_cluster is more than concurrency_total")
     return problems
+
+
+def _not_an_object(url: str) -> list[str]:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        return [f"checkpoint_url is no URL: {error}"]
+    if parts.scheme not in ("http", "https") or not host or parts.query or "@" in parts.netloc:
+        return ["checkpoint_url is not like https://s3.example.com/bucket/head"]
+    if parts.scheme == "http" and not is_loopback(host):
+        return ["checkpoint_url must be https:// where it leads to another machine"]
+    return []
 
 
 def flag_of(name: str) -> str:

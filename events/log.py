@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from events.event import Blob, Digest, Event, NewEvent, Position, StreamName, Version
+from events.event import Blob, Digest, Event, EventId, NewEvent, Position, StreamName, Version
 
 
 class LogError(Exception):
@@ -92,6 +92,10 @@ class EventLog(Protocol):
 
     async def read_at(self, positions: Collection[Position]) -> Sequence[Event]:
         """Read the events at these positions, in order; unknown positions are left out."""
+        ...
+
+    async def find(self, event_id: EventId) -> Position | None:
+        """Return where the event with this id is; None where no such id is remembered."""
         ...
 
     async def head(self) -> Position:

@@ -93,6 +93,12 @@ class MemoryLog:
         await checkpoint()
         return [self._events[place - 1] for place in wanted if place <= len(self._events)]
 
+    async def find(self, event_id: EventId) -> Position | None:
+        """Return where the event with this id is, None where it is nowhere."""
+        await checkpoint()
+        known = self._ids.get(event_id)
+        return known.position if known else None
+
     async def head(self) -> Position:
         """Return the last position, `START` for an empty log."""
         await checkpoint()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from events.catalog import DesiredRendered, Fact, RenderFailed
+from events.catalog import DesiredRendered, Fact, RenderFailed, Withdrawn
 from events.event import Event
 from projections.fold import StreamFold, names
 
@@ -49,8 +49,9 @@ class DesiredView(StreamFold[DesiredDocument]):
     """Applications by stream."""
 
     name = "desired"
+    version = 2
     document = DesiredDocument
-    types = names((DesiredRendered, RenderFailed))
+    types = names((DesiredRendered, RenderFailed, Withdrawn))
     kinds = ("app",)
 
     def apply(
@@ -58,6 +59,9 @@ class DesiredView(StreamFold[DesiredDocument]):
     ) -> DesiredDocument | None:
         """Fold one event."""
         match fact:
+            case Withdrawn():
+                # One of this name that is declared later starts from its own first render.
+                return None
             case DesiredRendered():
                 return DesiredDocument(
                     commit=fact.commit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+
 import orjson
 from msgspec import Struct
 
@@ -9,6 +11,7 @@ from engine.decide.order import is_protected, wave_of
 from engine.decide.situation import Situation
 from engine.objects.health import worst
 from engine.objects.kept import Kept, differences
+from engine.objects.managed import Managed
 from events.vocabulary import (
     Action,
     Desired,
@@ -19,6 +22,7 @@ from events.vocabulary import (
     Presence,
     Verb,
 )
+from projections.clusters import KindState
 from projections.observed import ObservedDocument
 
 NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
@@ -32,15 +36,25 @@ NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
 """The reasons that an action can have."""
 NOT_LISTED = "not-listed-yet"
 """The code of an object whose kind the cluster has not been asked for: wait, it will be."""
+NO_SUCH_KIND = "no-such-kind"
+"""The code of a kind that the cluster does not have, so that it has no object of it either."""
+
+
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
+"""Codes of what is left over and does not keep a target from being synced."""
 
 
 class Held(Struct, frozen=True):
-    """An object that is left for now. A soft hold does not keep a target from being synced."""
+    """An object that is left for now."""
 
     ref: ObjectRef
     code: str
     message: str
-    soft: bool = False
+
+    @property
+    def soft(self) -> bool:
+        """Whether the target counts as synced all the same."""
+        return self.code in SOFT_HOLDS
 
 
 class Findings(Struct):
@@ -63,10 +77,9 @@ def compare(situation: Situation) -> Findings:
     for desired in situation.inventory:
         kind = situation.kind(desired.ref)
         if kind is None or kind.code:
-            code = kind.code if kind else NOT_LISTED
-            message = kind.message if kind else "the cluster has not been asked for this kind yet"
-            found.held.append(Held(desired.ref, code, message))
-            healths.append((Health.UNKNOWN, f"{desired.ref}: {message}"))
+            found.held.append(held := _unknown(desired.ref, kind))
+            healths.append((Health.UNKNOWN, f"{desired.ref}: {held.message}"))
+            expected |= situation.places(desired.ref)
             continue
         ref = situation.placed(desired.ref, kind)
         if ref.identity in expected:
@@ -77,12 +90,28 @@ def compare(situation: Situation) -> Findings:
         observed = situation.observed.get(ref.identity)
         _compare_object(situation, found, desired, ref, observed)
         healths.append(_health(ref, observed))
-    for identity, observed in situation.observed.items():
-        if identity not in expected and observed.presence is Presence.PRESENT:
-            _compare_extra(situation, found, observed)
+    for observed in extras(situation, expected):
+        _compare_extra(situation, found, observed)
     found.health = worst(health for health, _ in healths)
     found.health_message = next((text for health, text in healths if health is found.health), "")
     return found
+
+
+def _unknown(ref: ObjectRef, kind: KindState | None) -> Held:
+    """Hold an object of a kind that could not be listed: what there is of it is not known."""
+    if kind is None:
+        return Held(ref, NOT_LISTED, "the cluster has not been asked for this kind yet")
+    return Held(ref, kind.code, kind.message)
+
+
+def extras(situation: Situation, expected: Set[str]) -> Iterator[ObservedDocument]:
+    """Yield what is there of a target and is not among the `expected` identities, in order."""
+    for identity, observed in sorted(situation.observed.items()):
+        if identity in expected or observed.presence is not Presence.PRESENT:
+            continue
+        kind = situation.kind_of_extra(observed.ref)
+        if kind is None or kind.code != NO_SUCH_KIND:
+            yield observed
 
 
 def _compare_object(
@@ -131,14 +160,31 @@ def _drift(situation: Situation, ref: ObjectRef, observed: ObservedDocument) -> 
 def _compare_extra(situation: Situation, found: Findings, observed: ObservedDocument) -> None:
     ref = observed.ref
     spec = situation.spec
-    if is_protected(ref):
+    kind = situation.kind_of_extra(ref)
+    if kind is None or kind.code:
+        found.held.append(_unknown(ref, kind))
+    elif is_protected(ref):
         message = f"{ref} is no longer desired; objects of its kind are never pruned"
-        found.held.append(Held(ref, "protected", message, soft=True))
+        found.held.append(Held(ref, "protected", message))
+    elif not is_applied(situation, observed):
+        message = f"{ref} says that it is of this application, which never applied it: a copy?"
+        found.held.append(Held(ref, "copy", message))
     elif spec is None or not spec.sync.prune:
         message = f"{ref} is no longer desired; sync.prune is off"
-        found.held.append(Held(ref, "prune-off", message, soft=True))
+        found.held.append(Held(ref, "prune-off", message))
     else:
         found.prunes.append(delete(observed, EXTRA))
+
+
+def is_applied(situation: Situation, observed: ObservedDocument) -> bool:
+    """Whether we made an object what it is: else it is somebody's copy, with our annotation.
+
+    Where an engine was killed before it could record an apply, the object itself tells.
+    """
+    if observed.applied is not None:
+        return True
+    body = situation.bodies.get(observed.body or "")
+    return body is not None and Managed(orjson.loads(body)).own is not None
 
 
 def _health(ref: ObjectRef, observed: ObservedDocument | None) -> tuple[Health, str]:

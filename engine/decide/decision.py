@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.decide.compare import NOT_LISTED, WITHDRAWN, Findings, Held, compare, delete
+from engine.decide.compare import (
+    DRIFTED,
+    NOT_LISTED,
+    WITHDRAWN,
+    Findings,
+    Held,
+    compare,
+    delete,
+    extras,
+    is_applied,
+)
 from engine.decide.order import in_order, is_protected
 from engine.decide.situation import Situation
 from events.catalog import (
@@ -25,7 +35,7 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, Presence
+from events.vocabulary import Action, Difference, Health
 
 DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
@@ -60,7 +70,7 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     """
     target = situation.target
     if not target.assigned:
-        return _withdraw(situation) if target.cascade else Decision(tuple(_lift(situation)))
+        return _withdraw(situation)
     if situation.spec is None:
         return Decision((), waiting="the application was withdrawn")
     if not situation.desired.position:
@@ -75,7 +85,7 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
         wait = _back_off(situation)
         if wait:
             return Decision(tuple(facts), until=wait, waiting="retrying later")
-        facts += [*_lift(situation), _plan(situation, actions, bool(found.repairs))]
+        facts += [*_lift(situation), _plan(situation, actions)]
         return Decision(tuple(facts))
     hold = hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
@@ -95,19 +105,33 @@ def _without_render(situation: Situation) -> Decision:
 
 
 def _withdraw(situation: Situation) -> Decision:
+    """Leave what was made where it is, or delete it where that was asked for."""
+    case = situation.drift.open
+    facts: list[Fact] = [DriftResolved(case.case, "unassigned")] if case else []
     actions = [
         delete(observed, WITHDRAWN)
-        for observed in situation.observed.values()
-        if observed.presence is Presence.PRESENT and not is_protected(observed.ref)
+        for observed in extras(situation, frozenset())
+        if not is_protected(observed.ref) and is_applied(situation, observed)
     ]
-    if not actions:
-        return Decision(tuple(_lift(situation)))
-    if not situation.cluster.connected:
-        return Decision(tuple(_hold_facts(situation, _cluster_lost(situation))))
+    if not situation.target.cascade or not actions:
+        return Decision((*facts, *_lift(situation)))
+    hold = _paused(situation)
+    if hold:
+        return Decision((*facts, *_hold_facts(situation, hold)))
     wait = _back_off(situation)
     if wait:
-        return Decision((), until=wait, waiting="retrying later")
-    return Decision((*_lift(situation), _plan(situation, in_order(actions), repairing=False)))
+        return Decision(tuple(facts), until=wait, waiting="retrying later")
+    return Decision((*facts, *_lift(situation), _plan(situation, in_order(actions))))
+
+
+def _paused(situation: Situation) -> ReconcileHeld | None:
+    """Return why nothing whatever may be done about a target now."""
+    suspension = situation.suspension
+    if suspension:
+        return ReconcileHeld("suspended", f"suspended by {suspension.actor}: {suspension.reason}")
+    if not situation.cluster.connected:
+        return _cluster_lost(situation)
+    return None
 
 
 def _allowed(situation: Situation, found: Findings) -> tuple[Action, ...]:
@@ -122,14 +146,9 @@ def _hold(situation: Situation, found: Findings) -> ReconcileHeld | None:
     work = bool(found.changes or found.repairs or found.prunes)
     if not work or spec is None:
         return None
-    suspension = situation.suspension
-    if suspension:
-        return ReconcileHeld("suspended", f"suspended by {suspension.actor}: {suspension.reason}")
-    if not situation.cluster.connected:
-        return _cluster_lost(situation)
-    request = situation.open_request
-    if request and situation.is_fetched:
-        return None
+    paused = _paused(situation)
+    if paused or (situation.open_request and situation.is_fetched):
+        return paused
     if spec.sync.mode == "manual":
         number = len(found.changes) + len(found.repairs) + len(found.prunes)
         return ReconcileHeld("manual", f"{number} objects differ; sync.mode is manual")
@@ -186,6 +205,8 @@ def _back_off(situation: Situation) -> int:
     if last is None or not last.code or last.retry_at <= situation.now:
         return 0
     application, request = situation.application, situation.target.request
+    if situation.cluster.since > last.at:
+        return 0
     news = max(
         situation.desired.position,
         application.position if application else 0,
@@ -194,9 +215,10 @@ def _back_off(situation: Situation) -> int:
     return 0 if news > last.position else last.retry_at
 
 
-def _plan(situation: Situation, actions: tuple[Action, ...], repairing: bool) -> CorrectionPlanned:
-    last = situation.corrections.last
-    drift_only = all(action.reason == "drift" for action in actions)
+def _plan(situation: Situation, actions: tuple[Action, ...]) -> CorrectionPlanned:
+    last, synced = situation.corrections.last, situation.target.synced
+    repairs = [action.reason == DRIFTED for action in actions]
+    drift_only = all(repairs)
     if last and last.code == "abandoned":
         cause = "recovery"
     elif drift_only:
@@ -208,7 +230,7 @@ def _plan(situation: Situation, actions: tuple[Action, ...], repairing: bool) ->
     else:
         cause = "commit"
     return CorrectionPlanned(
-        commit=situation.desired.commit,
+        commit=situation.desired.commit or (synced.commit if synced else ""),
         facts=Facts(
             seen=situation.seen,
             desired=situation.desired.position,
@@ -218,7 +240,7 @@ def _plan(situation: Situation, actions: tuple[Action, ...], repairing: bool) ->
         actions=actions,
         cause=cause,
         attempt=situation.corrections.failures + 1,
-        drift_case=_case(situation) if repairing else "",
+        drift_case=_case(situation) if any(repairs) else "",
     )
 
 
@@ -233,8 +255,9 @@ def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact
     open_case, last = situation.drift.open, situation.corrections.last
     if drift:
         listed = tuple(drift[:DRIFT_LISTED])
-        if open_case is None or open_case.differences != listed:
-            yield DriftDetected(_case(situation), listed, len(drift) - len(listed))
+        omitted = len(drift) - len(listed)
+        if open_case is None or (open_case.differences, open_case.omitted) != (listed, omitted):
+            yield DriftDetected(_case(situation), listed, omitted)
     elif open_case:
         if last and last.drift_case == open_case.case and not last.code:
             yield DriftResolved(open_case.case, "corrected", last.position)
@@ -245,8 +268,13 @@ def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact
 
 
 def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
+    """Say how the target fares where that changed.
+
+    On the way to healthy the message counts pods and rises with each: it is no news by itself.
+    """
     target = situation.target
-    if (found.health, found.health_message) != (target.health, target.health_message):
+    is_news = found.health_message != target.health_message
+    if found.health is not target.health or (is_news and found.health is not Health.PROGRESSING):
         yield HealthChanged(found.health, found.health_message)
 
 

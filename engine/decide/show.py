@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from engine.decide.compare import extras, is_applied
 from engine.decide.order import is_protected
 from engine.decide.situation import Situation
 from engine.objects.foreign import ALLOWED, foreign
@@ -31,6 +32,7 @@ def all_differences(situation: Situation) -> Iterator[Difference]:
     for desired in situation.inventory:
         kind = situation.kind(desired.ref)
         if kind is None or kind.code:
+            expected |= situation.places(desired.ref)
             continue
         ref = situation.placed(desired.ref, kind)
         expected.add(ref.identity)
@@ -39,9 +41,8 @@ def all_differences(situation: Situation) -> Iterator[Difference]:
             yield Difference(DifferenceKind.MISSING, ref)
         else:
             yield from _of_object(situation, desired, ref, observed)
-    for identity, observed in situation.observed.items():
-        extra = identity not in expected and observed.presence is Presence.PRESENT
-        if extra and not is_protected(observed.ref):
+    for observed in extras(situation, expected):
+        if not is_protected(observed.ref) and is_applied(situation, observed):
             yield Difference(DifferenceKind.EXTRA, observed.ref)
 
 

@@ -6,7 +6,8 @@ needs, so that the same log gives the same situation, and the same decision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -24,7 +25,7 @@ from projections.sources import SourceDocument
 from projections.targets import Request, TargetDocument
 
 
-class Situation(Struct, frozen=True, kw_only=True):
+class Situation(Struct, frozen=True, kw_only=True, dict=True):
     """What is known of one target at position `seen`.
 
     `inventory` lists the objects of the last good render; `observed` has every object of the
@@ -94,10 +95,45 @@ class Situation(Struct, frozen=True, kw_only=True):
         """Return what is known of an object's kind on the cluster."""
         return self.cluster.kinds.get(kind_key(ref.api_version, ref.kind))
 
+    def kind_of_extra(self, ref: ObjectRef) -> KindState | None:
+        """Return what is known of the kind of an object that is not desired.
+
+        It is looked at in the version that the desired objects of its kind are written in, where
+        there are any.
+        """
+        versions = self._versions.get((ref.group, ref.kind)) or {ref.api_version}
+        states = [self.cluster.kinds.get(kind_key(version, ref.kind)) for version in versions]
+        return max(states, key=lambda state: "" if state is None else state.code or " ")
+
+    @cached_property
+    def _versions(self) -> Mapping[tuple[str, str], set[str]]:
+        versions: dict[tuple[str, str], set[str]] = {}
+        for desired in self.inventory:
+            ref = desired.ref
+            versions.setdefault((ref.group, ref.kind), set()).add(ref.api_version)
+        return versions
+
+    def places(self, ref: ObjectRef) -> set[str]:
+        """Return the identities that an object may have whose kind's scope is not known."""
+        namespaces = {ref.namespace, "", self.target.namespace}
+        return {
+            ObjectRef(ref.api_version, ref.kind, namespace, ref.name).identity
+            for namespace in namespaces
+        }
+
     def placed(self, ref: ObjectRef, kind: KindState) -> ObjectRef:
         """Give a reference the namespace that it has on this target."""
         namespace = (ref.namespace or self.target.namespace) if kind.namespaced else ""
         return ObjectRef(ref.api_version, ref.kind, namespace, ref.name)
+
+
+def unrecorded(observed: Mapping[str, ObservedDocument]) -> Iterable[str]:
+    """Name the live bodies that tell whose work an object is of which no apply is on record."""
+    return (
+        document.body
+        for document in observed.values()
+        if document.applied is None and document.body
+    )
 
 
 def suspects(observed: Mapping[str, ObservedDocument]) -> list[ObservedDocument]:

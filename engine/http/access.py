@@ -8,7 +8,7 @@ from engine.http.api import api_of
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.tokens import NAME, digest, new_token, token_stream
 from engine.http.wire import Query, body_of, only, plain, reply
-from engine.http.writes import Write, append, reason_of, settled
+from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.spelling import did_you_mean
 from events.catalog import TokenCreated, TokenRevoked
 from events.event import ABSENT, Version
@@ -27,6 +27,12 @@ async def create_token(request: web.Request) -> web.Response:
     name = body.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise bad_request("name must be lower-case letters, digits, - and ., at most 63")
+    if await earlier(request):
+        raise conflict(
+            "token-shown",
+            f"the token {name} was made by this request already, and is shown only once: revoke it "
+            "and make another",
+        )
     stream = token_stream(name)
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TOKENS, stream)
@@ -42,9 +48,11 @@ async def create_token(request: web.Request) -> web.Response:
 @routes.get("/v1/tokens")
 async def list_tokens(request: web.Request) -> web.Response:
     """List tokens by name, revoked ones too; never what they are."""
-    Query(request).done()
+    query = Query(request)
+    after, limit = query.text("after"), query.limit(500)
+    query.done()
     async with api_of(request).views.snapshot() as reader:
-        found = await read_all(reader, TOKENS)
+        found = await reader.page(TOKENS, after=after, limit=limit)
         items = [
             {
                 "name": item.document.name,
@@ -56,7 +64,8 @@ async def list_tokens(request: web.Request) -> web.Response:
             }
             for item in found
         ]
-        return reply({"items": items, "next": None, "position": reader.position})
+        following = found[-1].key if len(found) == limit else None
+        return reply({"items": items, "next": following, "position": reader.position})
 
 
 @routes.delete("/v1/tokens/{name}")
@@ -66,6 +75,8 @@ async def revoke_token(request: web.Request) -> web.Response:
     reason = reason_of({"reason": query.text("reason")}, required=False)
     query.done()
     name = request.match_info["name"]
+    if before := await earlier(request):
+        return reply({"name": name, "position": before[-1].position})
     async with api_of(request).views.snapshot() as reader:
         found = [item.document for item in await read_all(reader, TOKENS)]
     good = {document.name: document for document in found if not document.revoked}

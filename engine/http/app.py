@@ -13,6 +13,7 @@ from aiohttp import web
 from engine.http import (
     access,
     history,
+    metrics,
     notifications,
     openapi,
     resources,
@@ -23,6 +24,10 @@ from engine.http import (
 )
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
+from engine.http.pages import fleet, login, target
+from engine.http.pages.gate import SESSIONS
+from engine.http.pages.sessions import Sessions
+from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
 from engine.http.trace import tracing
 
@@ -39,9 +44,11 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
+    app[SESSIONS] = Sessions(api.clock)
     for module in (
         openapi,
         upkeep,
+        metrics,
         access,
         resources,
         shows,
@@ -51,6 +58,8 @@ def make_app(api: Api) -> web.Application:
         history,
     ):
         app.add_routes(module.routes)
+    for room in (login, fleet, target):
+        app.add_routes(room.routes)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)
     return app
@@ -64,7 +73,7 @@ async def serving(
 
     Raises OSError where the address cannot be taken.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handler_cancellation=True,

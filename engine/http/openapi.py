@@ -11,13 +11,13 @@ import msgspec
 from aiohttp import web
 
 from engine.http.api import api_of
-from engine.http.operations import JSON, OPERATIONS, Operation, Parameter
+from engine.http.operations import JSON, OPERATIONS, TAGS, Operation, Parameter
 from engine.http.problem import CONTENT_TYPE
 from engine.http.shapes import Problem
 from engine.http.wire import Query, is_time, outward_name, reply
 
 routes = web.RouteTableDef()
-_EVERYWHERE = (400, 401, 421, 500, 503)
+_EVERYWHERE = (400, 401, 403, 421, 431, 500, 503)
 _WITH_BODY = (408, 413, 415)
 _REF = "#/components/schemas/"
 _TIME = {"type": ["string", "null"], "format": "date-time"}
@@ -25,6 +25,11 @@ _LOG_ID = {
     "description": "Which log answers: positions mean something in one log only.",
     "schema": {"type": "string"},
 }
+_ETAG = {
+    "description": "Stands for this answer: give it as If-None-Match to be told of changes only.",
+    "schema": {"type": "string"},
+}
+_KNOWN = Parameter("If-None-Match", "header", "The ETag of the answer that is known.", TAGS)
 
 
 @routes.get("/v1/openapi.json")
@@ -80,11 +85,14 @@ def _shapes_of(operation: Operation) -> Iterable[Any]:
 
 
 def _operation(operation: Operation, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+    parameters = list(operation.parameters)
+    if operation.method == "GET":
+        parameters.append(_KNOWN)
     described: dict[str, Any] = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "parameters": [_parameter(parameter) for parameter in operation.parameters],
+        "parameters": [_parameter(parameter) for parameter in parameters],
         "responses": _responses(operation, schema_of),
     }
     if operation.is_open:
@@ -125,6 +133,11 @@ def _responses(operation: Operation, schema_of: Mapping[int, Any]) -> dict[str, 
     if not operation.is_open:
         answer["headers"] = {"Trueup-Log-Id": _LOG_ID}
     responses = {str(operation.status): answer}
+    if operation.or_created:
+        responses["201"] = answer
+    if operation.method == "GET" and operation.content_type == JSON:
+        responses["304"] = {"description": "Nothing has changed since the ETag given."}
+        answer["headers"] = {**answer.get("headers", {}), "ETag": _ETAG}
     bad = {*_EVERYWHERE, *operation.problems, *(_WITH_BODY if operation.body is not None else ())}
     problem = {CONTENT_TYPE: {"schema": {"$ref": _REF + "Problem"}}}
     for status in sorted(bad):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from engine.http import shapes
+from engine.http import applied, shapes
 from engine.resources.model import NAME_PATTERN, Resource
 from engine.resources.record import PLURALS
 from events.event import START
@@ -27,7 +27,11 @@ NAME: Schema = {"type": "string", "pattern": NAME_PATTERN}
 POSITION: Schema = {"type": "integer", "minimum": int(START), "maximum": 10**18 - 1}
 FLAG: Schema = {"type": "boolean", "default": False}
 KIND_WORDS: Schema = {"type": "string", "enum": sorted(PLURALS)}
-SHA = "5ca1ab1e" * 5
+TAGS: Schema = {
+    "type": "string",
+    "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
+    "maxLength": 1000,
+}
 
 
 class Parameter(Struct, frozen=True):
@@ -63,6 +67,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """Whether it is answered without a token."""
     or_status: int = 0
     """Another status that has the same shape as a good answer."""
+    or_created: bool = False
+    """Whether 201 says that something new is there."""
 
 
 def path(name: str, description: str, schema: Schema = NAME) -> Parameter:
@@ -97,12 +103,23 @@ KEY = Parameter(
     "Makes a repeated request give the first answer; a UUIDv7, or any 200 characters.",
     {"type": "string", "maxLength": 200, "pattern": "^[!-~]*$"},
 )
+IF_MATCH = Parameter("If-Match", "header", "Only where the resource still has this tag.", TAGS)
+IF_NONE_MATCH = Parameter("If-None-Match", "header", "`*`: only where nothing is there.", TAGS)
 REASON = query("reason", "Why: one line.", {**TEXT, "maxLength": 500})
 TARGET = path(
     "target",
     "The target: application@cluster.",
     {"type": "string", "pattern": r"^[a-z0-9][a-z0-9.-]{0,62}@[a-z0-9][a-z0-9.-]{0,62}$"},
 )
+APPLICATION = {
+    "apiVersion": "trueup.dev/v1",
+    "kind": "Application",
+    "metadata": {"name": "shop"},
+    "spec": {
+        "source": {"repository": "shop", "path": "overlays/prod"},
+        "targets": {"clusters": ["prod"], "namespace": "shop"},
+    },
+}
 ANY_RESOURCE = {"oneOf": [Resource, list[Resource]]}
 
 
@@ -127,6 +144,17 @@ def _engine() -> Iterator[Operation]:
             is_open=True,
             or_status=503 if name == "readyz" else 0,
         )
+    yield Operation(
+        method="GET",
+        path="/metrics",
+        id="metrics",
+        tag="engine",
+        summary="What is measured, for Prometheus.",
+        content_type="text/plain",
+        answer=str,
+        also=("application/openmetrics-text",),
+        problems=(404,),
+    )
     yield Operation(
         method="GET",
         path="/v1/openapi.json",
@@ -166,17 +194,34 @@ def _resources() -> Iterator[Operation]:
         parameters=(KEY,),
         body=ANY_RESOURCE,
         body_types=(JSON, YAML),
-        example={
-            "apiVersion": "trueup.dev/v1",
-            "kind": "Application",
-            "metadata": {"name": "shop"},
-            "spec": {
-                "source": {"repository": "shop", "path": "overlays/prod"},
-                "targets": {"clusters": ["prod"], "namespace": "shop"},
-            },
-        },
-        answer=shapes.AppliedAll,
+        example=APPLICATION,
+        answer=applied.AppliedAll,
         problems=(409, 422),
+    )
+    one = (path("kind", "The kind.", KIND_WORDS), PROJECT, path("name", "The resource."))
+    yield Operation(
+        method="GET",
+        path="/v1/resources/{kind}/{project}/{name}",
+        id="showDeclared",
+        tag="resources",
+        summary="Return a resource as it was declared; its ETag is what If-Match takes.",
+        parameters=one,
+        answer=Resource,
+        problems=(404,),
+    )
+    yield Operation(
+        method="PUT",
+        path="/v1/resources/{kind}/{project}/{name}",
+        id="putResource",
+        tag="resources",
+        summary="Declare one resource: only if it is as seen, or only if it is not there.",
+        parameters=(*one, IF_MATCH, IF_NONE_MATCH, KEY),
+        body=Resource,
+        body_types=(JSON, YAML),
+        example=APPLICATION,
+        answer=applied.Applied,
+        or_created=True,
+        problems=(404, 409, 412, 422),
     )
     yield Operation(
         method="DELETE",
@@ -185,15 +230,14 @@ def _resources() -> Iterator[Operation]:
         tag="resources",
         summary="Take a resource back; with `cascade`, ask that its objects be deleted too.",
         parameters=(
-            path("kind", "The kind.", KIND_WORDS),
-            PROJECT,
-            path("name", "The resource."),
+            *one,
             query("cascade", "Whether its objects on clusters are deleted too.", FLAG),
             REASON,
+            IF_MATCH,
             KEY,
         ),
         answer=shapes.Deleted,
-        problems=(404, 409, 422),
+        problems=(404, 409, 412, 422),
     )
     for plural, singular, page, detail in (
         ("repositories", "Repository", shapes.RepositoryPage, shapes.RepositoryDetail),
@@ -407,6 +451,7 @@ def _tokens() -> Iterator[Operation]:
         id="listTokens",
         tag="tokens",
         summary="List tokens by name, revoked ones too; never what they are.",
+        parameters=(AFTER_KEY, limit(500)),
         answer=shapes.TokenPage,
     )
     yield Operation(
@@ -431,6 +476,16 @@ def _tokens() -> Iterator[Operation]:
         parameters=(path("name", "The token's name."), REASON, KEY),
         answer=shapes.TokenRevoked,
         problems=(404, 409, 422),
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/login-links",
+        id="offerLoginLink",
+        tag="tokens",
+        summary="Offer the caller's browser a session on the pages: a link that is good once.",
+        parameters=(KEY,),
+        answer=shapes.LoginLink,
+        status=201,
     )
 
 

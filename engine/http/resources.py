@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
 from engine.admission import (
     Objection,
@@ -17,49 +16,92 @@ from engine.admission import (
     users_of,
 )
 from engine.http.api import Api, api_of
+from engine.http.applied import Applied, AppliedAll, applied_before
+from engine.http.conditions import check, tag_of
 from engine.http.problem import Refusal, bad_request, conflict, not_found
-from engine.http.wire import Query, reply
-from engine.http.writes import Write, append, reason_of, settled
+from engine.http.wire import Query, check_type, reply
+from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.model import STREAM_KINDS, Resource
 from engine.resources.parse import Problem, Refused, check_values, field_name, parse
-from engine.resources.record import PLURALS, declared, kind_of, stream_of
+from engine.resources.record import PLURALS, declared, kind_of, stream_of, written
 from engine.resources.spelling import did_you_mean
 from events.catalog import Withdrawn
-from events.event import StreamName, stream
+from events.event import Position, StreamName, stream
 from events.log import WrongVersion
 from projections.declared import DECLARED, DeclaredDocument
 from projections.projection import Found, Reader
 
 TRIES = 5
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 routes = web.RouteTableDef()
-
-
-class Applied(Struct, frozen=True):
-    """What applying one resource came to: created, configured or unchanged; and where it says."""
-
-    kind: str
-    project: str
-    name: str
-    result: str
-    position: int
 
 
 @routes.post("/v1/resources")
 async def apply_resources(request: web.Request) -> web.Response:
     """Declare resources: all that changed, in one append, or none."""
     Query(request).done()
-    api = api_of(request)
     resources = await _resources_of(request)
+    if before := await earlier(request):
+        return reply(await applied_before(api_of(request).log, resources, before))
+    return reply(await _declare(request, resources))
+
+
+@routes.get("/v1/resources/{kind}/{project}/{name}")
+async def show_declared(request: web.Request) -> web.Response:
+    """Return a resource as it was declared; its tag stands for its declaration."""
+    Query(request).done()
+    kind = _kind(request.match_info["kind"])
+    async with api_of(request).views.snapshot() as reader:
+        name = _stream_of_path(request, kind)
+        found = await declared_document(reader, kind, request.match_info["project"], name)
+    document = found.document
+    body = written(kind, document.project, document.name, document.spec, document.labels)
+    answer = reply(body)
+    answer.headers["ETag"] = tag_of(Position(document.position))
+    return answer
+
+
+@routes.put("/v1/resources/{kind}/{project}/{name}")
+async def put_resource(request: web.Request) -> web.Response:
+    """Declare one resource, under conditions: `If-Match` its tag, `If-None-Match: *`."""
+    Query(request).done()
+    kind = _kind(request.match_info["kind"])
+    name = _stream_of_path(request, kind)
+    resources = await _resources_of(request)
+    if [stream_of(resource) for resource in resources] != [name]:
+        short = f"{kind} {request.match_info['name']}"
+        raise Refusal(
+            422,
+            "wrong-resource",
+            f"the body must declare the one resource that the path names: {short[:100]} in project "
+            f"{request.match_info['project'][:63]}",
+        )
+    if before := await earlier(request):
+        done = await applied_before(api_of(request).log, resources, before)
+    else:
+        done = await _declare(request, resources, conditional=True)
+    (result,) = done.results
+    answer = reply(result, 201 if result.result == "created" else 200)
+    answer.headers["ETag"] = tag_of(Position(result.position))
+    return answer
+
+
+async def _declare(
+    request: web.Request, resources: Sequence[Resource], *, conditional: bool = False
+) -> AppliedAll:
+    api = api_of(request)
     problems = list(map(_problem, check_roots(_roots(api), resources)))
     for _ in range(TRIES):
         versions = {name: await api.log.version(name) for name in map(stream_of, resources)}
         await api.views.reached(await api.log.head())
         async with api.views.snapshot() as reader:
             problems += map(_problem, await check_references(reader, resources))
-            if problems:
-                raise refused(problems)
             known = await reader.get_many(DECLARED, versions)
             governing = await _governing(reader, known)
+        if conditional:
+            check(request, _tag(known.get(stream_of(resources[0]))))
+        if problems:
+            raise refused(problems)
         changed = [resource for resource in resources if _result(resource, known) != "unchanged"]
         for resource in changed:
             _check_own(known.get(stream_of(resource)), governing)
@@ -74,13 +116,19 @@ async def apply_resources(request: web.Request) -> web.Response:
     raise conflict("busy", "others write to these resources all the time; try again")
 
 
+def _tag(found: Found[DeclaredDocument] | None) -> str | None:
+    if found is None or found.document.withdrawn:
+        return None
+    return tag_of(Position(found.document.position))
+
+
 async def _applied(
     request: web.Request,
     resources: Sequence[Resource],
     changed: Sequence[Resource],
     known: Mapping[str, Found[DeclaredDocument]],
     writes: Sequence[Write],
-) -> web.Response:
+) -> AppliedAll:
     positions = {name: found.document.position for name, found in known.items()}
     if writes:
         appended = await append(request, writes)
@@ -97,8 +145,7 @@ async def _applied(
         )
         for resource in resources
     ]
-    last = max(result.position for result in results)
-    return reply({"position": last, "results": results})
+    return AppliedAll(max(result.position for result in results), results)
 
 
 @routes.delete("/v1/resources/{kind}/{project}/{name}")
@@ -117,10 +164,13 @@ async def delete_resource(request: web.Request) -> web.Response:
             f"a {kind.lower()} has no objects on clusters: cascade means nothing here"
         )
     name = _stream_of_path(request, kind)
+    if before := await earlier(request):
+        return reply({"position": before[-1].position, "stream": name, "cascade": cascade})
     for _ in range(TRIES):
         version = await api.log.version(name)
         await api.views.reached(await api.log.head())
         async with api.views.snapshot() as reader:
+            check(request, _tag(await reader.get(DECLARED, name)))
             found = await declared_document(reader, kind, request.match_info["project"], name)
             # A control repository that declares itself could otherwise never be got rid of.
             if found.document.owner != name:
@@ -201,7 +251,8 @@ async def _resources_of(request: web.Request) -> list[Resource]:
     data = await request.read()
     most = api_of(request).limits.resources
     try:
-        if request.content_type in ("application/yaml", "application/x-yaml", "text/yaml"):
+        check_type(request, "application/json", *_YAML)
+        if request.content_type in _YAML:
             resources = parse(data, "request")
         else:
             resources = check_values(_json_list(data), "request")

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from engine.decide.state import SyncState, TargetStatus
-from engine.http.resources import Applied
 from engine.resources.model import Application, Cluster, Notification, Repository
 from events.vocabulary import Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
@@ -137,6 +136,13 @@ class TokenRevoked(Struct):
     position: Written
 
 
+class LoginLink(Struct):
+    """Where a browser is logged in as the caller: a path on this server, good once."""
+
+    path: str
+    seconds: Annotated[float, Meta(description="For how long it is good.")]
+
+
 class Token(Struct):
     """What is known of a token; never what it is."""
 
@@ -154,13 +160,6 @@ class TokenPage(Struct):
     items: list[Token]
     next: AfterKey
     position: Seen
-
-
-class AppliedAll(Struct):
-    """What applying came to, resource by resource."""
-
-    position: int
-    results: list[Applied]
 
 
 class Deleted(Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,13 +19,14 @@ from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
 from engine.http.wire import Query, body_of, full, only, plain, reply
-from engine.http.writes import Write, append, reason_of, settled
+from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
-from events.event import StreamName, stream
+from events.event import Event, StreamName, stream
+from events.log import EventLog
 from events.vocabulary import Difference
-from projections.declared import Suspension
+from projections.declared import DECLARED, Suspension
 from projections.fold import TargetId
 from projections.projection import Reader
 from projections.targets import TARGETS, TargetDocument
@@ -88,7 +90,7 @@ async def show_target(request: web.Request) -> web.Response:
         reader = moment.reader
         situation = await read_situation(reader, api.log, target, moment.now)
         if situation is None:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         (standing,) = await standings(reader, [situation.target], moment.now)
         objects = [
             {
@@ -126,12 +128,9 @@ async def diff_target(request: web.Request) -> web.Response:
         reader = moment.reader
         situation = await read_situation(reader, api.log, target, moment.now, every_body=True)
         if situation is None:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         (standing,) = await standings(reader, [situation.target], moment.now)
-    bodies = await read_bodies(api.log, _desired_digests(situation))
-    complete = replace(situation, bodies={**situation.bodies, **bodies})
-    found: list[Difference] = list(all_differences(complete))
-    unknown = _unknown_kinds(situation)
+    found, unknown = await compared(api.log, situation)
     return reply(
         {
             "target": target.label,
@@ -146,23 +145,37 @@ async def diff_target(request: web.Request) -> web.Response:
     )
 
 
+async def compared(
+    log: EventLog, situation: Situation
+) -> tuple[list[Difference], list[dict[str, str]]]:
+    """Return every difference of a target, and the kinds that cannot be compared.
+
+    The situation must have been read with every body.
+    """
+    bodies = await read_bodies(log, _desired_digests(situation))
+    complete = replace(situation, bodies={**situation.bodies, **bodies})
+    return list(all_differences(complete)), _unknown_kinds(situation)
+
+
 @routes.post("/v1/targets/{project}/{target}/{verb:sync|suspend|resume}")
 async def act_on_target(request: web.Request) -> web.Response:
     """Ask something of a target."""
     target = target_id(request)
+    if before := await earlier(request):
+        return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
         found = await reader.get(TARGETS, target.stream)
-        if found is None or not found.document.assigned:
-            raise await _no_target(reader, target)
-        application = await declared_document(
-            reader, "Application", target.project, target.app_stream
-        )
+        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
+        if found is None or not (found.document.assigned or is_lift):
+            raise await no_target(reader, target)
+        application = await reader.get(DECLARED, target.app_stream)
     subject = Subject(
         target.label,
         target.stream,
         (target,),
         found.document.suspended,
-        application.document.suspended,
+        application.document.suspended if application else None,
     )
     return await _act(request, subject)
 
@@ -172,6 +185,8 @@ async def act_on_application(request: web.Request) -> web.Response:
     """Ask something of an application: a sync of each of its targets, or a pause of all."""
     project, name = request.match_info["project"], request.match_info["name"]
     app_stream = stream("app", project, name)
+    if before := await earlier(request):
+        return await _again(request, name, before)
     async with api_of(request).views.snapshot() as reader:
         found = await declared_document(reader, "Application", project, app_stream)
         targets = await read_all(reader, TARGETS, where={"application": app_stream})
@@ -202,6 +217,20 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     return reply({"position": appended.last, "subject": subject.label, "changed": True})
 
 
+async def _again(request: web.Request, label: str, before: Sequence[Event]) -> web.Response:
+    """Give the answer that the request got when it was sent first."""
+    answer = {"position": before[-1].position, "subject": label, "changed": True}
+    if request.match_info["verb"] != "sync":
+        return reply(answer)
+    targets = [event.stream.split("/", 2)[2] for event in before]
+    application = stream("app", request.match_info["project"], label.partition("@")[0])
+    async with api_of(request).views.snapshot() as reader:
+        app = await reader.get(DECLARED, application)
+        target = await reader.get(TARGETS, before[0].stream) if "@" in label else None
+    held = (target and target.document.suspended) or (app and app.document.suspended)
+    return reply({**answer, "targets": targets, "suspended": held.reason if held else None}, 202)
+
+
 async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
     if not subject.targets:
         raise conflict("no-targets", f"{subject.label} goes to no cluster yet: see its targets")
@@ -230,7 +259,8 @@ def target_id(request: web.Request) -> TargetId:
     return TargetId(request.match_info["project"], application, cluster)
 
 
-async def _no_target(reader: Reader, target: TargetId) -> Exception:
+async def no_target(reader: Reader, target: TargetId) -> Exception:
+    """Return the refusal that says which target was perhaps meant."""
     found = await read_all(reader, TARGETS, where={"application": target.app_stream})
     clusters = [item.document.cluster for item in found if item.document.assigned]
     if clusters:
@@ -253,7 +283,7 @@ async def expected_targets(
         return standing
     wanted = [item for item in standing if item.cluster == cluster]
     if not wanted:
-        raise await _no_target(reader, TargetId(project, application, cluster))
+        raise await no_target(reader, TargetId(project, application, cluster))
     return wanted
 
 

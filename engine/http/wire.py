@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from engine.http.problem import bad_request
+from engine.http.problem import Refusal, bad_request
 from engine.resources import duration
 from events.event import Event, Position
 
@@ -168,8 +168,19 @@ class Query:
             raise bad_request(f"unknown parameter {unknown[0]}; known here: {known}")
 
 
+def check_type(request: web.Request, *types: str) -> None:
+    """Refuse a body of a content type that is none of these; no body has none."""
+    if not request.body_exists:
+        return
+    given = request.content_type if "Content-Type" in request.headers else ""
+    if given not in types:
+        said = f"{given[:100]} is not read here" if given else "the body has no Content-Type"
+        raise Refusal(415, "unsupported-type", f"{said}: send {' or '.join(types)}")
+
+
 async def body_of(request: web.Request) -> dict[str, Any]:
     """Return a request's JSON object; an empty body is an empty object."""
+    check_type(request, "application/json")
     data = await request.read()
     if not data:
         return {}

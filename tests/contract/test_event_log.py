@@ -208,6 +208,14 @@ async def test_a_retry_returns_the_first_positions_and_writes_nothing(log: Event
     assert await log.head() == 5
 
 
+async def test_an_event_is_found_by_its_id(log: EventLog) -> None:
+    await log.append([new(A)])
+    wanted = new(B)
+    assert await log.find(wanted.event_id) is None
+    appended = await log.append([new(A), wanted])
+    assert await log.find(wanted.event_id) == appended.last == 3
+
+
 async def test_retries_at_the_same_time_write_once(log: EventLog) -> None:
     events = [new(A, expected=ABSENT), new(B)]
     answers: list[Appended] = []

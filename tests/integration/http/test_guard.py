@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import anyio
+import msgspec
 import pytest
 
 from engine.http.api import Limits
@@ -93,6 +94,52 @@ async def test_our_own_host_names_pass(api: Bench, host: str) -> None:
     await api.call("GET", "/v1/version", headers={"Host": host}, status=200)
 
 
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://", ""]
+)
+async def test_pages_from_elsewhere_are_refused(api: Bench, origin: str) -> None:
+    answer = await api.call("GET", "/v1/version", headers={"Origin": origin}, status=403)
+    assert answer["code"] == "wrong-origin"
+    await api.call("GET", "/v1/version", headers={"Origin": api.url}, status=200)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"\x16\x03\x01\x00\xa5\x01", "not-http"),
+        (b"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", "not-http"),
+        (b"GET / HTTP/9.9\r\n\r\n", "not-http"),
+        (
+            b"POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+            b"Content-Length: 2\r\n\r\n{}",
+            "not-http",
+        ),
+        (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", "headers-too-large"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", "headers-too-large"),
+        (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 100_000, ""),
+    ],
+)
+async def test_what_is_no_request_is_answered_with_a_problem(
+    api: Bench, sent: bytes, code: str
+) -> None:
+    host, port = api.url.removeprefix("http://").split(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        answer = b""
+        with anyio.fail_after(10):
+            try:
+                await stream.send(sent)
+                while True:
+                    answer += await stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                pass
+    if code or answer:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"Content-Type: application/problem+json" in head
+        assert b"X-Content-Type-Options: nosniff" in head
+        assert msgspec.json.decode(body)["code"] in (code or "headers-too-large", "not-http")
+    await api.call("GET", "/v1/version", status=200)
+
+
 def test_a_server_on_every_address_takes_addresses_and_no_names() -> None:
     assert hosts_for("0.0.0.0", ["a.example:8484"]) >= {"localhost", "a.example"}
     assert "127.0.0.1" not in hosts_for("192.0.2.1", [])
@@ -132,7 +179,7 @@ async def test_unknown_paths_methods_members_and_parameters_are_named(api: Bench
 async def test_answers_carry_headers_that_keep_browsers_out(api: Bench) -> None:
     async with api.session.get(api.url + "/v1/version") as answer:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Cache-Control"] == "private, no-cache"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert "Access-Control-Allow-Origin" not in answer.headers
         assert "aiohttp" not in answer.headers.get("Server", "")

@@ -200,8 +200,8 @@ async def test_a_request_that_is_sent_again_changes_nothing(api: Bench) -> None:
     await api.roll_out()
     headers = {"Idempotency-Key": "0190163d-8694-739b-aea5-966c26f8ad90"}
     path, body = "/v1/targets/default/shop@dev/sync", {"reason": "now"}
-    stale = await api.call("POST", path, body, headers=headers, status=409)
-    assert stale["code"] != "internal"
+    stale = await api.call("POST", path, body, headers=headers, status=422)
+    assert stale["code"] == "key-reused"
     for key in (api.clock.event_id(), "any text will do"):
         headers = {"Idempotency-Key": key}
         first = await api.call("POST", path, body, headers=headers, status=202)
@@ -209,8 +209,8 @@ async def test_a_request_that_is_sent_again_changes_nothing(api: Bench) -> None:
         again = await api.call("POST", path, body, headers=headers, status=202)
         assert again["position"] == first["position"]
         assert await api.log.head() == head
-        other = await api.call("POST", path, {"reason": "else"}, headers=headers, status=409)
-        assert other["code"] == "event-id-reused"
+        other = await api.call("POST", path, {"reason": "else"}, headers=headers, status=422)
+        assert other["code"] == "key-reused"
     assert (await api.call("POST", path, body, status=202))["position"] > head
 
 
