@@ -13,6 +13,7 @@ from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED
 from projections.desired import DESIRED
 from projections.drift import DRIFT
+from projections.fleet import FLEET
 from projections.observed import OBSERVED
 from projections.projection import Projection, SubjectIndex
 from projections.sources import SOURCES
@@ -31,5 +32,6 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     CORRECTIONS,
     COMMITS,
     TOKENS,
+    FLEET,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE,)

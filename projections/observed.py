@@ -73,6 +73,7 @@ class ObservedView:
     # A cluster has many objects, and each few events: to read all of them as of a moment costs
     # half of this an object, and a snapshot 1 KB.
     snapshot_every = 16
+    present_only: tuple[str, ...] = ()
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the objects that were seen, or corrected."""

@@ -14,6 +14,7 @@ from engine.http import access, history, openapi, resources, shows, targets, upk
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
 from engine.http.pages import fleet, login, target
+from engine.http.pages.behind import Distances
 from engine.http.pages.gate import SESSIONS
 from engine.http.pages.sessions import Sessions
 from engine.http.protocol import Runner
@@ -34,6 +35,7 @@ def make_app(api: Api) -> web.Application:
     app[API] = api
     app[CLOSING] = anyio.Event()
     app[SESSIONS] = Sessions(api.clock)
+    app[fleet.DISTANCES] = Distances()
     for module in (openapi, upkeep, access, resources, shows, targets, wait, history):
         app.add_routes(module.routes)
     for room in (login, fleet, target):
