@@ -16,7 +16,7 @@ from engine.decide.assignment import application_spec
 from engine.ports import Clock
 from engine.reconcile import Reconciler
 from engine.resolve import Resolver
-from engine.supervise import KeyedWork
+from engine.supervise import GatheredWork, KeyedWork
 from engine.telemetry.log import cause
 from engine.triggers import all_targets, targets_of
 from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
@@ -29,6 +29,8 @@ from projections.views import Views, read_all
 
 logger = logging.getLogger(__name__)
 _RESOLVE_WIDTH = 4
+_ASSIGN_MOST = 100
+"""Declarations that are followed up together: so many are read in one snapshot."""
 
 
 class News(Struct, frozen=True):
@@ -86,7 +88,7 @@ class Conductor:
         self._resolver, self._reconciler = resolver, reconciler
         self._controller = controller
         self._retry_failed: set[StreamName] = set()
-        self._assign = KeyedWork("assign", assigner.declared, width=1, clock=clock)
+        self._assign = GatheredWork("assign", assigner.declared, most=_ASSIGN_MOST, clock=clock)
         self._control = KeyedWork("control", controller.look, width=1, clock=clock)
         self._resolve = KeyedWork("resolve", self._resolve_one, width=_RESOLVE_WIDTH, clock=clock)
 

@@ -20,7 +20,7 @@ from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import read_situation
+from engine.situations import Inventories, read_situation
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
 from events.catalog import (
@@ -83,6 +83,7 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
+        self._inventories = Inventories(log)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
@@ -150,7 +151,13 @@ class Reconciler:
         said: spans.Attributes = {}
         with spans.span("observe"):
             async with self._views.snapshot() as reader:
-                situation = await read_situation(reader, self._log, target, self._clock.now())
+                situation = await read_situation(
+                    reader,
+                    self._log,
+                    target,
+                    self._clock.now(),
+                    inventories=self._inventories,
+                )
                 if situation is not None:
                     said = await description(reader, situation)
         spans.annotate(said)

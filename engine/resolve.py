@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import anyio
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 ACTOR = Actor("engine:renderer")
 _WIDTH = 2
 """How many applications of one repository render at the same time: rendering is CPU's work."""
+
+_PORTION, _PORTION_BYTES = 50, 4 * 1024 * 1024
+"""How many renders, or bytes of bodies, go into the log together."""
 
 
 class Trees(Protocol):
@@ -120,13 +124,15 @@ class Resolver:
         last = Position(0)
         rendered: list[str] = []
         failed: list[str] = []
-        for item in sorted(evaluated, key=lambda item: _stream(item.application)):
-            if item.fact is None:
-                continue
-            name = f"{item.application.project}/{item.application.name}"
-            (failed if isinstance(item.fact, RenderFailed) else rendered).append(name)
-            event = self._event(_stream(item.application), item.fact, source, name)
-            last = (await self._log.append([event], item.blobs)).last
+        for some in _portions(sorted(evaluated, key=lambda item: _stream(item.application))):
+            events: list[NewEvent] = []
+            for item in some:
+                assert item.fact is not None
+                name = f"{item.application.project}/{item.application.name}"
+                (failed if isinstance(item.fact, RenderFailed) else rendered).append(name)
+                events.append(self._event(_stream(item.application), item.fact, source, name))
+            bodies = {body.digest: body for item in some for body in item.blobs}
+            last = (await self._log.append(events, list(bodies.values()))).last
         if is_new:
             fact = RevisionResolved(source.commit, tuple(rendered), tuple(failed))
             event = self._event(repository, fact, source, "")
@@ -208,6 +214,22 @@ class Resolver:
                 line=refused.line,
             ),
         )
+
+
+def _portions(evaluated: Iterable[Evaluated]) -> Iterator[list[Evaluated]]:
+    """Divide what is news into appends: a few at a time are as durable as each by itself."""
+    portion: list[Evaluated] = []
+    size = 0
+    for item in evaluated:
+        if item.fact is None:
+            continue
+        portion.append(item)
+        size += sum(len(body.body) for body in item.blobs)
+        if len(portion) == _PORTION or size >= _PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _again(known: DesiredDocument, commit: str, declared: int) -> DesiredRendered:

@@ -78,6 +78,16 @@ class AsOfReader:
             found |= await self._past(view, some, await self._now.get_many(view, some))
         return found
 
+    async def get_each(
+        self, wanted: Iterable[tuple[Projection[Any], str]]
+    ) -> Mapping[tuple[str, str], Found[Any]]:
+        """Return documents of several views at once, by the view's name and the key."""
+        return {
+            (view.name, key): found
+            for view, key in wanted
+            if (found := await self.get(view, key)) is not None
+        }
+
     async def page(
         self,
         view: Projection[D],

@@ -183,6 +183,16 @@ class MemoryReader:
         rows = self._of(view).rows
         return {key: self._found(view, rows[key]) for key in keys if key in rows}
 
+    async def get_each(
+        self, wanted: Iterable[tuple[Projection[Any], str]]
+    ) -> Mapping[tuple[str, str], Found[Any]]:
+        """Return documents of several views at once, by the view's name and the key."""
+        return {
+            (view.name, key): found
+            for view, key in wanted
+            if (found := await self.get(view, key)) is not None
+        }
+
     async def page(
         self,
         view: Projection[D],

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
-import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -123,6 +122,20 @@ class PostgresReader:
         wanted = [key for key in dict.fromkeys(keys) if storable(key)]
         rows = await self._session.fetch("get", slot.view, slot.generation, wanted)
         return {row[0]: self._found(view, row) for row in rows}
+
+    async def get_each(
+        self, wanted: Iterable[tuple[Projection[Any], str]]
+    ) -> Mapping[tuple[str, str], Found[Any]]:
+        """Return documents of several views at once, by the view's name and the key."""
+        views = {view.name: view for view, _ in wanted}
+        asked = [(self._slot(view), key) for view, key in wanted if storable(key)]
+        rows = await self._session.fetch(
+            "get_each",
+            [slot.view for slot, _ in asked],
+            [slot.generation for slot, _ in asked],
+            [key for _, key in asked],
+        )
+        return {(name, row[0]): self._found(views[name], row) for name, *row in rows}
 
     async def page(
         self,
@@ -275,7 +288,7 @@ class PostgresReader:
             raise ValueError(f"the view {view.name} is not among those that are kept here")
         return slot
 
-    def _found(self, view: Projection[D], row: asyncpg.Record) -> Found[D]:
+    def _found(self, view: Projection[D], row: Iterable[Any]) -> Found[D]:
         key, position, body = row
         try:
             document: D = self._group.decode(view.name, body)

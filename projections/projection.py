@@ -8,7 +8,7 @@ sharded by key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -96,6 +96,12 @@ class Reader(Protocol):
 
     async def get_many(self, view: Projection[D], keys: Iterable[str]) -> Mapping[str, Found[D]]:
         """Return the documents under these keys; those that are not there are left out."""
+        ...
+
+    async def get_each(
+        self, wanted: Iterable[tuple[Projection[Any], str]]
+    ) -> Mapping[tuple[str, str], Found[Any]]:
+        """Return documents of several views at once, by the view's name and the key."""
         ...
 
     async def page(

@@ -10,6 +10,11 @@ LIMIT $3
 SELECT key, position, document FROM view_document
 WHERE view = $1 AND generation = $2 AND key = ANY($3::text[])
 
+-- name: get_each
+SELECT d.view, d.key, d.position, d.document
+FROM unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
+JOIN view_document AS d ON d.view = w.view AND d.generation = w.generation AND d.key = w.key
+
 -- name: page
 SELECT key, position, document FROM view_document
 WHERE view = $1 AND generation = $2 AND key >= $3 AND key < $4 AND key > $5

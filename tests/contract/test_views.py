@@ -135,6 +135,23 @@ async def test_a_document_has_the_position_of_the_last_event_folded_into_it(worl
     assert found["b"].document.count == 2
 
 
+async def test_documents_of_several_views_are_read_at_once(world: World) -> None:
+    await world.append(named(["a", "b"]), moved("m"))
+    await world.views.reached(Position(2))
+    wanted = [(TALLIES, "a"), (TALLIES, "nothing"), (TALLIES, "un\0storable"), (STREAMS, "a")]
+    wanted += [
+        (STREAMS, key) for key in naive_documents(STREAMS, await everything(world.log, 2))[0]
+    ]
+    for position in (2, 1):
+        async with as_of(world.views, world.log, Position(position), timeline=ABOUT) as reader:
+            each = {pair: await reader.get(*pair) for pair in wanted}
+            there = {(view.name, key): found for (view, key), found in each.items() if found}
+            assert await reader.get_each(wanted) == there
+            assert (TALLIES.name, "a") in there
+    async with world.views.snapshot() as reader:
+        assert len(await reader.get_each(wanted)) == len(wanted) - 3
+
+
 async def test_a_document_that_is_taken_away_is_gone_and_can_come_back(world: World) -> None:
     await world.append(named(["a"]), named(["a"], "remove"))
     await world.views.reached(Position(2))
