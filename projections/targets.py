@@ -31,7 +31,7 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
-SOFT_HOLDS = frozenset({"protected", "prune-off"})
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
 """Holds that leave something over and do not keep a target from being synced."""
 
 
