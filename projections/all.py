@@ -14,6 +14,7 @@ from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED
 from projections.desired import DESIRED
 from projections.drift import DRIFT
+from projections.fleet import FLEET
 from projections.notifications import NOTIFICATIONS
 from projections.observed import OBSERVED
 from projections.projection import Projection, SubjectIndex
@@ -34,5 +35,6 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     COMMITS,
     TOKENS,
     NOTIFICATIONS,
+    FLEET,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)
