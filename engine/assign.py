@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 
 from engine.decide.assignment import assignments
 from engine.ports import Clock
@@ -16,6 +17,7 @@ from projections.views import Views, read_all
 logger = logging.getLogger(__name__)
 ACTOR = Actor("engine:assigner")
 _BATCH = 1000
+_CLUSTERS = {"kind": "Cluster"}
 
 
 class Assigner:
@@ -24,20 +26,12 @@ class Assigner:
     def __init__(self, log: EventLog, views: Views, clock: Clock) -> None:
         self._log, self._views, self._clock = log, views, clock
 
-    async def declared(self, stream: str) -> None:
-        """Follow up on a declaration or withdrawal of an application or a cluster."""
-        kind, project, _ = stream.split("/", 2)
+    async def declared(self, streams: Sequence[str]) -> None:
+        """Follow up on declarations and withdrawals of applications and clusters."""
         async with self._views.snapshot() as reader:
-            clusters = await _declared(reader, "Cluster", project)
-            if kind == "cluster":
-                applications = await _declared(reader, "Application", project)
-            else:
-                found = await reader.get(DECLARED, stream)
-                applications = [found.document] if found else []
-            known = {
-                application.name: await _targets(reader, application)
-                for application in applications
-            }
+            clusters = [item.document for item in await read_all(reader, DECLARED, where=_CLUSTERS)]
+            applications = await _applications(reader, streams)
+            known = {stream: await _targets(reader, stream) for stream in applications}
         events = [
             NewEvent(
                 event_id=self._clock.event_id(),
@@ -47,20 +41,28 @@ class Assigner:
                 occurred_at=self._clock.now(),
                 causation=Position(application.position),
             )
-            for application in applications
-            for change in assignments(application, clusters, known[application.name])
+            for stream, application in applications.items()
+            for change in assignments(application, clusters, known[stream])
         ]
         for start in range(0, len(events), _BATCH):
             appended = await self._log.append(events[start : start + _BATCH])
             await self._views.reached(appended.last)
 
 
-async def _declared(reader: Reader, kind: str, project: str) -> list[DeclaredDocument]:
-    found = await read_all(reader, DECLARED, where={"kind": kind})
-    return [item.document for item in found if item.document.project == project]
+async def _applications(reader: Reader, streams: Iterable[str]) -> dict[str, DeclaredDocument]:
+    """Return what is to be looked at, by stream: where a cluster is named, all of its project."""
+    projects = {stream.split("/", 2)[1] for stream in streams if stream.startswith("cluster/")}
+    named = [stream for stream in streams if stream.startswith("app/")]
+    found = list((await reader.get_many(DECLARED, named)).values())
+    if projects:
+        found += await read_all(reader, DECLARED, where={"kind": "Application"})
+    return {
+        item.key: item.document
+        for item in found
+        if item.key in named or item.document.project in projects
+    }
 
 
-async def _targets(reader: Reader, application: DeclaredDocument) -> list[TargetDocument]:
-    stream = f"app/{application.project}/{application.name}"
-    found = await read_all(reader, TARGETS, where={"application": stream})
+async def _targets(reader: Reader, application: str) -> list[TargetDocument]:
+    found = await read_all(reader, TARGETS, where={"application": application})
     return [item.document for item in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from engine.decide.assignment import application_spec
 from engine.ports import Clock
 from engine.reconcile import Reconciler
 from engine.resolve import Resolver
-from engine.supervise import KeyedWork
+from engine.supervise import GatheredWork, KeyedWork
 from engine.telemetry.log import cause
 from engine.triggers import all_targets, targets_of
 from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
@@ -29,6 +29,8 @@ from projections.views import Views, read_all
 
 logger = logging.getLogger(__name__)
 _RESOLVE_WIDTH = 4
+_ASSIGN_MOST = 100
+"""Declarations that are followed up together: so many are read in one snapshot."""
 
 
 class News(Struct, frozen=True):
@@ -66,6 +68,18 @@ class Sources(World, Protocol):
         ...
 
 
+class Notifications(World, Protocol):
+    """The notifications."""
+
+    def heard(self, events: Iterable[Event]) -> None:
+        """Pass on what the views have folded."""
+        ...
+
+    def missed(self) -> None:
+        """Look whether there is something to tell."""
+        ...
+
+
 class Conductor:
     """Starts what is declared and passes news on; run it once the views are caught up."""
 
@@ -75,6 +89,7 @@ class Conductor:
         views: Views,
         sources: Sources,
         clusters: World,
+        notifications: Notifications,
         resolver: Resolver,
         assigner: Assigner,
         controller: Controller,
@@ -83,10 +98,11 @@ class Conductor:
     ) -> None:
         self._feed, self._views = feed, views
         self._sources, self._clusters = sources, clusters
+        self._notifications = notifications
         self._resolver, self._reconciler = resolver, reconciler
         self._controller = controller
         self._retry_failed: set[StreamName] = set()
-        self._assign = KeyedWork("assign", assigner.declared, width=1, clock=clock)
+        self._assign = GatheredWork("assign", assigner.declared, most=_ASSIGN_MOST, clock=clock)
         self._control = KeyedWork("control", controller.look, width=1, clock=clock)
         self._resolve = KeyedWork("resolve", self._resolve_one, width=_RESOLVE_WIDTH, clock=clock)
 
@@ -101,8 +117,10 @@ class Conductor:
             async for news in feed:
                 if news.missed:
                     await self._everything()
+                    self._notifications.missed()
                 else:
                     await self._pass_on(news.events)
+                    self._notifications.heard(news.events)
 
     async def _everything(self) -> None:
         """Start from the views: what is declared, and every target once."""
@@ -168,6 +186,8 @@ class Conductor:
             case "Cluster":
                 await _keep(self._clusters, stream, declared)
                 self._assign.add(stream)
+            case "Notification":
+                await _keep(self._notifications, stream, declared)
             case "Application":
                 self._assign.add(stream)
                 if not declared.withdrawn:

@@ -20,9 +20,10 @@ from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import read_situation
+from engine.situations import Inventories, read_situation
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
+from engine.telemetry.instruments import FAULTS
 from events.catalog import (
     CorrectionAbandoned,
     CorrectionPlanned,
@@ -48,12 +49,13 @@ _FAULT_RETRY = 30
 
 
 class Limits(Struct, frozen=True):
-    """How much is done at once: targets and requests in total, targets per cluster, requests per
-    target."""
+    """How much is done at once: targets and requests in total, targets per cluster and per
+    application, requests per target."""
 
     targets: int = 64
     requests: int = 64
-    targets_per_cluster: int = 16
+    targets_per_cluster: int = 8
+    targets_per_application: int = 16
     requests_per_target: int = 8
 
 
@@ -83,11 +85,15 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
+        self._inventories = Inventories(log)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
         self.queue = TargetQueue(
-            clock, total=limits.targets, per_cluster=limits.targets_per_cluster
+            clock,
+            total=limits.targets,
+            per_cluster=limits.targets_per_cluster,
+            per_application=limits.targets_per_application,
         )
 
     async def run(self) -> None:
@@ -100,7 +106,7 @@ class Reconciler:
 
     async def _turn(self, target: TargetId) -> None:
         try:
-            with attempt(target, self.queue.call(target), self._clock.now()) as seen:
+            with attempt(target, self.queue.call(target), self._clock) as seen:
                 until = await self.reconcile(target, seen)
             if until:
                 self.queue.add_at(target, until)
@@ -112,6 +118,7 @@ class Reconciler:
         except Exception:
             # A fault in one target's turn must not stop the others.
             logger.exception("target failed", extra={"target": target.label})
+            FAULTS.add(1, {"trueup.part": "reconcile"})
             self.queue.add_at(target, self._clock.now() + _FAULT_RETRY * MICROS)
         finally:
             self.queue.done(target)
@@ -143,14 +150,21 @@ class Reconciler:
                 if decision.until:
                     return decision.until
             else:
-                seen.ended(await self._carry_out(situation, decision.plan, appended, port))
+                fact = await self._carry_out(situation, decision.plan, appended, port)
+                seen.ended(situation, decision.plan, fact, self._clock.now())
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
         said: spans.Attributes = {}
         with spans.span("observe"):
             async with self._views.snapshot() as reader:
-                situation = await read_situation(reader, self._log, target, self._clock.now())
+                situation = await read_situation(
+                    reader,
+                    self._log,
+                    target,
+                    self._clock.now(),
+                    inventories=self._inventories,
+                )
                 if situation is not None:
                     said = await description(reader, situation)
         spans.annotate(said)
@@ -205,6 +219,7 @@ class Reconciler:
         except WrongVersion:
             await self._views.reached(await self._log.head())
             return None
+        seen.recorded(situation, decision, self._clock.now())
         return appended.last
 
     async def _carry_out(

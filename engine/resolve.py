@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import anyio
@@ -12,6 +13,7 @@ from msgspec import Struct
 from engine.decide.assignment import application_spec
 from engine.ports import Clock, Owner, Renderer, RenderRefused, Tree
 from engine.telemetry import spans
+from engine.telemetry.instruments import RENDER_DURATION
 from engine.telemetry.log import link_to
 from events.catalog import DesiredRendered, Fact, RenderFailed, RevisionResolved
 from events.event import Actor, Blob, Digest, NewEvent, Position, StreamName, blob
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 ACTOR = Actor("engine:renderer")
 _WIDTH = 2
 """How many applications of one repository render at the same time: rendering is CPU's work."""
+
+_PORTION, _PORTION_BYTES = 50, 4 * 1024 * 1024
+"""How many renders, or bytes of bodies, go into the log together."""
 
 
 class Trees(Protocol):
@@ -101,10 +106,13 @@ class Resolver:
         async def one(application: DeclaredDocument, known: DesiredDocument) -> None:
             said = {"trueup.application": f"{application.project}/{application.name}"}
             async with width:
+                began = self._clock.monotonic()
+                labels: dict[str, str | int] = {}
                 with spans.span("render", said) as span:
                     found = await self._evaluate(tree, application, known, retry_failed)
                     if isinstance(found.fact, RenderFailed):
                         spans.failed(span, found.fact.code)
+                        labels["error.type"] = found.fact.code
                     elif isinstance(found.fact, DesiredRendered):
                         spans.annotate(
                             {
@@ -112,6 +120,7 @@ class Resolver:
                                 "trueup.objects": found.fact.count,
                             }
                         )
+                RENDER_DURATION.record(self._clock.monotonic() - began, labels)
                 evaluated.append(found)
 
         async with anyio.create_task_group() as group:
@@ -120,13 +129,15 @@ class Resolver:
         last = Position(0)
         rendered: list[str] = []
         failed: list[str] = []
-        for item in sorted(evaluated, key=lambda item: _stream(item.application)):
-            if item.fact is None:
-                continue
-            name = f"{item.application.project}/{item.application.name}"
-            (failed if isinstance(item.fact, RenderFailed) else rendered).append(name)
-            event = self._event(_stream(item.application), item.fact, source, name)
-            last = (await self._log.append([event], item.blobs)).last
+        for some in _portions(sorted(evaluated, key=lambda item: _stream(item.application))):
+            events: list[NewEvent] = []
+            for item in some:
+                assert item.fact is not None
+                name = f"{item.application.project}/{item.application.name}"
+                (failed if isinstance(item.fact, RenderFailed) else rendered).append(name)
+                events.append(self._event(_stream(item.application), item.fact, source, name))
+            bodies = {body.digest: body for item in some for body in item.blobs}
+            last = (await self._log.append(events, list(bodies.values()))).last
         if is_new:
             fact = RevisionResolved(source.commit, tuple(rendered), tuple(failed))
             event = self._event(repository, fact, source, "")
@@ -176,6 +187,7 @@ class Resolver:
             renderer=render.renderer,
             objects=listing.digest,
             count=len(render.objects),
+            after_failure=known.failure is not None,
         )
         bodies = [Blob(Digest(digest), body) for digest, body in render.bodies.items()]
         return Evaluated(application, fact, (listing, *bodies))
@@ -210,6 +222,22 @@ class Resolver:
         )
 
 
+def _portions(evaluated: Iterable[Evaluated]) -> Iterator[list[Evaluated]]:
+    """Divide what is news into appends: a few at a time are as durable as each by itself."""
+    portion: list[Evaluated] = []
+    size = 0
+    for item in evaluated:
+        if item.fact is None:
+            continue
+        portion.append(item)
+        size += sum(len(body.body) for body in item.blobs)
+        if len(portion) == _PORTION or size >= _PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
 def _again(known: DesiredDocument, commit: str, declared: int) -> DesiredRendered:
     """Return a render whose inputs did not change, for another commit or declaration."""
     return DesiredRendered(
@@ -219,6 +247,7 @@ def _again(known: DesiredDocument, commit: str, declared: int) -> DesiredRendere
         renderer=known.renderer,
         objects=known.objects,
         count=known.count,
+        after_failure=known.failure is not None,
     )
 
 

@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     secret_roots: Annotated[
         tuple[Path, ...],
-        _about("folders below which a repository's credential files may lie"),
+        _about("folders below which credential files of repositories and notifications may lie"),
     ] = ()
     exec_plugins: Annotated[
         tuple[str, ...],
@@ -90,9 +90,35 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str | None, _about("the folder of `control` that the declared resources lie below")
     ] = None
     control_branch: Annotated[str | None, _about("the branch of `control` that is followed")] = None
+    external_url: Annotated[
+        str | None, _about("where people reach this server, for links in alerts")
+    ] = None
+    notification_hosts: Annotated[
+        tuple[str, ...],
+        _about(
+            "the only hosts that alerts may be sent to, private ones and http too; "
+            "none: any public host, https"
+        ),
+    ] = ()
     redaction_key_file: Annotated[
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
+    ] = None
+    signing_key_file: Annotated[
+        Path | None,
+        _about("the key that checkpoints are signed with; default `signing.key` in `data_dir`"),
+    ] = None
+    checkpoint_interval: Annotated[
+        Seconds, Meta(ge=0.05, description="how often a log that grew is signed")
+    ] = 1.0
+    checkpoint_url: Annotated[
+        str | None,
+        _about("an object in an S3-like store that keeps the last signed head too (path style)"),
+    ] = None
+    checkpoint_region: Annotated[str, _about("the region of `checkpoint_url`")] = "us-east-1"
+    checkpoint_credentials_file: Annotated[
+        Path | None,
+        _about("the credentials for `checkpoint_url`, as AWS's tools keep them, profile `default`"),
     ] = None
     allow_unconfined: Annotated[
         bool,
@@ -107,6 +133,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency_per_application: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
     ] = 16
+    requests_total: Annotated[
+        int, Meta(ge=1, le=10_000, description="applies and deletes at a time, over all clusters")
+    ] = 64
+    requests_per_target: Annotated[
+        int, Meta(ge=1, le=1000, description="applies and deletes at a time, of one correction")
+    ] = 8
     retry_base: Annotated[
         Seconds, Meta(ge=0.01, description="the wait before the first retry of a correction")
     ] = 2.0
@@ -116,6 +148,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resync_interval: Annotated[
         Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
     ] = 3600.0
+    metrics_listen: Annotated[
+        str | None,
+        _about("address and port of a page of metrics that needs no token; none: only with one"),
+    ] = None
+    metrics_labels: Annotated[
+        tuple[Literal["cluster", "application"], ...],
+        _about("name clusters or applications in metrics: a time series for each of them"),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _about("the least that is logged")
     ] = "info"
@@ -134,6 +174,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def redaction_key(self) -> Path:
         """The file with the redaction key."""
         return self.redaction_key_file or self.directory / "redaction.key"
+
+    @property
+    def signing_key(self) -> Path:
+        """The file with the keys that checkpoints are signed with."""
+        return self.signing_key_file or self.directory / "signing.key"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -280,11 +325,11 @@ def without_password(url: str | None) -> str | None:
     return re.sub(r"(?i)((?:ssl)?password\s*=\s*)(?!\*\*\*)('[^']*'|[^\s&]+)", r"\1***", shown)
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port` or `[address]:port`. Raises ValueError."""
+def split_listen(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Split a setting's `host:port` or `[address]:port`. Raises ValueError."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", listen)
     if match is None or int(match[3]) > 65535:
-        raise ValueError(f"listen is {listen!r}: write host:port, for example 127.0.0.1:8484")
+        raise ValueError(f"{name} is {listen!r}: write host:port, for example 127.0.0.1:8484")
     return match[1] or match[2], int(match[3])
 
 
@@ -388,6 +433,8 @@ def _contradictions(settings: Settings) -> list[str]:
     problems: list[str] = []
     try:
         host, _ = settings.address
+        if settings.metrics_listen is not None:
+            split_listen(settings.metrics_listen, "metrics_listen")
     except ValueError as error:
         return [str(error)]
     if (settings.tls_cert is None) != (settings.tls_key is None):
@@ -397,13 +444,34 @@ def _contradictions(settings: Settings) -> list[str]:
             f"listen is {settings.listen}, which other machines can reach: tokens would travel in "
             "the clear; set tls_cert and tls_key, or listen on 127.0.0.1"
         )
+    if (settings.checkpoint_url is None) != (settings.checkpoint_credentials_file is None):
+        problems.append("checkpoint_url and checkpoint_credentials_file go together")
+    if settings.checkpoint_url is not None:
+        problems += _not_an_object(settings.checkpoint_url)
     if settings.control is None and (settings.control_path or settings.control_branch):
         problems.append("control_path and control_branch say more of control, which is not set")
+    if settings.external_url is not None and not re.fullmatch(
+        r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", settings.external_url
+    ):
+        problems.append("external_url must be like https://trueup.example.com, without a query")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
     if settings.concurrency_per_cluster > settings.concurrency_total:
         problems.append("concurrency_per_cluster is more than concurrency_total")
     return problems
+
+
+def _not_an_object(url: str) -> list[str]:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        return [f"checkpoint_url is no URL: {error}"]
+    if parts.scheme not in ("http", "https") or not host or parts.query or "@" in parts.netloc:
+        return ["checkpoint_url is not like https://s3.example.com/bucket/head"]
+    if parts.scheme == "http" and not is_loopback(host):
+        return ["checkpoint_url must be https:// where it leads to another machine"]
+    return []
 
 
 def flag_of(name: str) -> str:

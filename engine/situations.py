@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -12,40 +13,80 @@ from engine.decide.situation import Situation, suspects, unrecorded
 from events.event import Digest
 from events.log import EventLog, LogCorrupt
 from events.vocabulary import Desired
-from projections.clusters import CLUSTERS, ClusterDocument
-from projections.corrections import CORRECTIONS, CorrectionDocument
-from projections.declared import DECLARED
-from projections.desired import DESIRED, DesiredDocument
-from projections.drift import DRIFT, DriftDocument
+from projections.clusters import CLUSTERS
+from projections.corrections import CORRECTIONS
+from projections.declared import DECLARED, DeclaredDocument
+from projections.desired import DESIRED
+from projections.drift import DRIFT
 from projections.fold import TargetId
 from projections.observed import OBSERVED, ObservedDocument
-from projections.projection import Projection, Reader
+from projections.projection import Found, Projection, Reader
 from projections.sources import SOURCES, SourceDocument
 from projections.targets import TARGETS
 from projections.views import read_all
 
 D = TypeVar("D", bound=Struct)
+_INVENTORY_BYTES = 8 * 1024 * 1024
 _inventory = msgspec.json.Decoder(tuple[Desired, ...])
+
+
+class Inventories:
+    """Inventories by digest, the latest ones kept in memory: a render's is read at every look."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    async def of(self, digest: str) -> tuple[Desired, ...]:
+        """Read the list of objects that a render came to; () for no digest.
+
+        Raises `LogCorrupt` where the log names it and does not have it.
+        """
+        if not digest:
+            return ()
+        if digest not in self._kept:
+            self._keep(digest, (await read_bodies(self._log, {digest}))[digest])
+        self._kept.move_to_end(digest)
+        return _inventory.decode(self._kept[digest])
+
+    def _keep(self, digest: str, body: bytes) -> None:
+        self._size += len(body) - len(self._kept.get(digest, b""))
+        self._kept[digest] = body
+        while self._size > _INVENTORY_BYTES and len(self._kept) > 1:
+            self._size -= len(self._kept.popitem(last=False)[1])
 
 
 async def read_summary(reader: Reader, target: TargetId, now: int) -> Situation | None:
     """Read what is known of a target without its objects; None where there is no such target."""
-    found = await reader.get(TARGETS, target.stream)
-    if found is None:
+    found = await reader.get_each(
+        (
+            (TARGETS, target.stream),
+            (DECLARED, target.app_stream),
+            (DESIRED, target.app_stream),
+            (CLUSTERS, target.cluster_stream),
+            (CORRECTIONS, target.stream),
+            (DRIFT, target.stream),
+        )
+    )
+    known = found.get((TARGETS.name, target.stream))
+    if known is None:
         return None
-    application = await reader.get(DECLARED, target.app_stream)
-    repository = ""
-    if application and not application.document.withdrawn:
-        name = application.document.spec["source"]["repository"]
-        repository = f"repo/{target.project}/{name}"
+    declared = found.get((DECLARED.name, target.app_stream))
+    application: DeclaredDocument | None = declared.document if declared else None
+    source = SourceDocument()
+    if application and not application.withdrawn:
+        name = application.spec["source"]["repository"]
+        followed = await reader.get(SOURCES, f"repo/{target.project}/{name}")
+        source = followed.document if followed else source
     return Situation(
-        target=found.document,
-        application=application.document if application else None,
-        source=await _get(reader, SOURCES, repository, SourceDocument()),
-        desired=await _get(reader, DESIRED, target.app_stream, DesiredDocument()),
-        cluster=await _get(reader, CLUSTERS, target.cluster_stream, ClusterDocument()),
-        corrections=await _get(reader, CORRECTIONS, target.stream, CorrectionDocument()),
-        drift=await _get(reader, DRIFT, target.stream, DriftDocument()),
+        target=known.document,
+        application=application,
+        source=source,
+        desired=_of(found, DESIRED, target.app_stream),
+        cluster=_of(found, CLUSTERS, target.cluster_stream),
+        corrections=_of(found, CORRECTIONS, target.stream),
+        drift=_of(found, DRIFT, target.stream),
         inventory=(),
         observed={},
         bodies={},
@@ -55,12 +96,19 @@ async def read_summary(reader: Reader, target: TargetId, now: int) -> Situation 
 
 
 async def read_situation(
-    reader: Reader, log: EventLog, target: TargetId, now: int, *, every_body: bool = False
+    reader: Reader,
+    log: EventLog,
+    target: TargetId,
+    now: int,
+    *,
+    every_body: bool = False,
+    inventories: Inventories | None = None,
 ) -> Situation | None:
     """Read all that a decision about a target needs; None where there is no such target.
 
     `every_body` reads the kept form and the live body of every object, not only of those that
-    may have drifted. Raises `LogCorrupt` where the log names a body that it does not have.
+    may have drifted; who looks often keeps `inventories`. Raises `LogCorrupt` where the log names
+    a body that it does not have.
     """
     summary = await read_summary(reader, target, now)
     if summary is None:
@@ -69,7 +117,7 @@ async def read_situation(
     asked = observed.values() if every_body else suspects(observed)
     return msgspec.structs.replace(
         summary,
-        inventory=await read_inventory(log, summary.desired.objects),
+        inventory=await (inventories or Inventories(log)).of(summary.desired.objects),
         observed=observed,
         bodies=await read_bodies(log, {*_named(asked), *unrecorded(observed)}),
     )
@@ -79,14 +127,6 @@ async def read_objects(reader: Reader, target: TargetId) -> dict[str, ObservedDo
     """Read every object of a target, by identity."""
     found = await read_all(reader, OBSERVED, where={"target": target.stream})
     return {item.document.ref.identity: item.document for item in found}
-
-
-async def read_inventory(log: EventLog, digest: str) -> tuple[Desired, ...]:
-    """Read the list of objects that a render came to; () for no digest."""
-    if not digest:
-        return ()
-    bodies = await read_bodies(log, {digest})
-    return _inventory.decode(bodies[digest])
 
 
 async def read_bodies(log: EventLog, digests: Iterable[str]) -> Mapping[str, bytes]:
@@ -109,6 +149,7 @@ def _named(observed: Iterable[ObservedDocument]) -> Iterable[str]:
             yield document.body
 
 
-async def _get(reader: Reader, view: Projection[D], key: str, otherwise: D) -> D:
-    found = await reader.get(view, key) if key else None
-    return found.document if found else otherwise
+def _of(found: Mapping[tuple[str, str], Found[Any]], view: Projection[D], key: str) -> D:
+    """Return one of the documents that were read, an empty one where there is none."""
+    there = found.get((view.name, key))
+    return there.document if there else view.document()

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 import anyio
 import anyio.abc
 
 from engine.ports import Clock
+from engine.telemetry.instruments import FAULTS
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Children:
                         await run()
                     except Exception:
                         logger.exception("task failed; starting it again", extra={"task": key})
+                        FAULTS.add(1, {"trueup.part": "task"})
                     await self._clock.sleep(wait)
                     wait = min(wait * 2, _LAST_RETRY)
         finally:
@@ -111,8 +114,53 @@ class KeyedWork(Generic[K]):
         except Exception:
             faults = self._faults[key] = self._faults.get(key, 0) + 1
             logger.exception("work failed; trying again", extra={"work": self._name, "key": key})
+            FAULTS.add(1, {"trueup.part": self._name})
             await self._clock.sleep(min(_FIRST_RETRY * 2.0**faults, _LAST_RETRY))
             self._waiting[key] = None
         finally:
             self._working.discard(key)
             self._changed.set()
+
+
+class GatheredWork(Generic[K]):
+    """Work on all keys that wait, together: one batch at a time, in the order of asking.
+
+    What is asked for meanwhile is the next batch. A fault is logged, and the batch tried again
+    later with what has come since.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[Sequence[K]], Awaitable[None]],
+        *,
+        most: int,
+        clock: Clock,
+    ) -> None:
+        self._name, self._handle, self._most, self._clock = name, handle, most, clock
+        self._waiting: OrderedDict[K, None] = OrderedDict()
+        self._asked = anyio.Event()
+
+    def add(self, key: K) -> None:
+        """Ask for a key to be worked on."""
+        self._waiting[key] = None
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        faults = 0
+        while True:
+            if not self._waiting:
+                self._asked = anyio.Event()
+                await self._asked.wait()
+            batch = list(islice(self._waiting, self._most))
+            for key in batch:
+                del self._waiting[key]
+            try:
+                await self._handle(batch)
+                faults = 0
+            except Exception:
+                faults += 1
+                logger.exception("work failed; trying again", extra={"work": self._name})
+                self._waiting = OrderedDict.fromkeys([*batch, *self._waiting])
+                await self._clock.sleep(min(_FIRST_RETRY * 2.0**faults, _LAST_RETRY))

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
-import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -16,7 +15,7 @@ from projections.batch import Group, Parked, Snapshot
 from projections.errors import ViewsNotReady, ViewsUnavailable, ViewUnreadable
 from projections.listeners import Watermark
 from projections.projection import INDEX_COLUMNS, Found, Projection, SubjectIndex
-from projections.reads import check_limit, check_where, key_after, keys_until, storable
+from projections.reads import check_limit, check_where, columns_of, key_after, keys_until, storable
 from projections.store import Pool, Session, Slot, Slots, connected
 
 D = TypeVar("D", bound=Struct)
@@ -124,6 +123,20 @@ class PostgresReader:
         rows = await self._session.fetch("get", slot.view, slot.generation, wanted)
         return {row[0]: self._found(view, row) for row in rows}
 
+    async def get_each(
+        self, wanted: Iterable[tuple[Projection[Any], str]]
+    ) -> Mapping[tuple[str, str], Found[Any]]:
+        """Return documents of several views at once, by the view's name and the key."""
+        views = {view.name: view for view, _ in wanted}
+        asked = [(self._slot(view), key) for view, key in wanted if storable(key)]
+        rows = await self._session.fetch(
+            "get_each",
+            [slot.view for slot, _ in asked],
+            [slot.generation for slot, _ in asked],
+            [key for _, key in asked],
+        )
+        return {(name, row[0]): self._found(views[name], row) for name, *row in rows}
+
     async def page(
         self,
         view: Projection[D],
@@ -159,6 +172,36 @@ class PostgresReader:
         bounds = (prefix, keys_until(prefix))
         rows = await self._session.fetch(name, *place, *bounds, *_rest(wanted))
         return int(rows[0][0])
+
+    async def tally(
+        self,
+        view: Projection[D],
+        by: tuple[str, str],
+        *,
+        prefix: str = "",
+        where: Mapping[str, str] | None = None,
+    ) -> Mapping[tuple[str, str], int]:
+        """Count the documents that `page` would go through, by their values of two indexes."""
+        slot = self._slot(view)
+        wanted = check_where(view, where)
+        first, second = columns_of(view, by)
+        if not all(map(storable, (prefix, *wanted.values()))):
+            return {}
+        rows = await self._session.fetch(
+            "tally",
+            slot.view,
+            slot.generation,
+            first + 1,
+            second + 1,
+            prefix,
+            keys_until(prefix),
+            *(wanted.get(column) for column in range(INDEX_COLUMNS)),
+        )
+        return {
+            (one, other): count
+            for one, other, count in rows
+            if one is not None and other is not None
+        }
 
     async def subjects(
         self,
@@ -245,7 +288,7 @@ class PostgresReader:
             raise ValueError(f"the view {view.name} is not among those that are kept here")
         return slot
 
-    def _found(self, view: Projection[D], row: asyncpg.Record) -> Found[D]:
+    def _found(self, view: Projection[D], row: Iterable[Any]) -> Found[D]:
         key, position, body = row
         try:
             document: D = self._group.decode(view.name, body)

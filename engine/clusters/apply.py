@@ -151,6 +151,9 @@ class Deeds:
             held = self._memory.end(ref.identity)
         if held is not None:
             await self._release(held)
+        if answer.outcome is Outcome.UNREACHABLE:
+            # Also where it was answered: a login that has expired is found out by a refusal.
+            self._trouble()
         return answer
 
     async def _attempt(self, ref: ObjectRef, info: KindInfo, secret: bool, done: _Done) -> Answer:
@@ -161,7 +164,6 @@ class Deeds:
         except Refused as error:
             return deed.refused(error.response, secret)
         except Unreachable as error:
-            self._trouble()
             self._doubt(ref)
             return deed.unreachable(error)
         except (Garbage, ObjectRefused) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from msgspec import Struct
 from engine.ports import Clock
 from events.event import Actor
 from events.log import EventLog
+from events.proofs import ProofSource
 from projections.build import Progress
 from projections.rebuild import Rebuilt
 from projections.views import Views
@@ -23,6 +24,10 @@ class Rebuild(Protocol):
     async def __call__(self, view: str, report: Callable[[Progress], None]) -> Rebuilt:
         """Rebuild; `report` is called now and then. Raises `ViewError` or `LogError`."""
         ...
+
+
+Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Gives metrics in the form that an Accept header asks for, and their content type."""
 
 
 class Limits(Struct, frozen=True):
@@ -41,7 +46,8 @@ class Api(Struct, frozen=True):
     """The parts that handlers use.
 
     `hosts` are the names that a Host header may have; the roots are folders below which a
-    declared path may lie. `ready` returns what keeps the engine from being ready, by part.
+    declared path may lie. `ready` returns what keeps the engine from being ready, by part. A log in
+    memory has no `proofs`.
     """
 
     log: EventLog
@@ -54,7 +60,10 @@ class Api(Struct, frozen=True):
     secret_roots: tuple[Path, ...]
     ready: Callable[[], Mapping[str, str]]
     rebuild: Rebuild
+    proofs: ProofSource | None = None
     limits: Limits = Limits()
+    metrics: Scrape | None = None
+    """The page for Prometheus; None where it is switched off."""
 
 
 API = web.AppKey("api", Api)

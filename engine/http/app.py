@@ -10,9 +10,21 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from engine.http import access, history, openapi, resources, shows, targets, upkeep, wait
+from engine.http import (
+    access,
+    history,
+    metrics,
+    notifications,
+    openapi,
+    resources,
+    shows,
+    targets,
+    upkeep,
+    wait,
+)
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
+from engine.http.pages.rooms import add_pages
 from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
 from engine.http.trace import tracing
@@ -30,8 +42,20 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
-    for module in (openapi, upkeep, access, resources, shows, targets, wait, history):
+    for module in (
+        openapi,
+        upkeep,
+        metrics,
+        access,
+        resources,
+        shows,
+        targets,
+        notifications,
+        wait,
+        history,
+    ):
         app.add_routes(module.routes)
+    add_pages(app, api.clock)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)
     return app

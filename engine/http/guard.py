@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import anyio
 from aiohttp import web
 
 from engine.http.api import ACTOR, Api, api_of
 from engine.http.conditions import conditional
+from engine.http.pages.gate import enter, for_window
+from engine.http.pages.paths import is_page
 from engine.http.problem import Refusal
 from engine.http.safety import HEADERS
 from engine.http.tokens import actor_of
-from engine.http.trace import TRACE
+from engine.http.trace import TRACE, measured
 from engine.settings import is_loopback
+from engine.telemetry.instruments import HTTP_SERVER
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
 from projections.errors import RebuildRefused, ViewError, ViewsNotReady, ViewsUnavailable
@@ -51,9 +54,10 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
     began = clock.monotonic()
     response: web.StreamResponse | None = None
     try:
-        response = await _answer(request, handler)
+        response = for_window(request, await _answer(request, handler))
         return response
     finally:
+        HTTP_SERVER.record(clock.monotonic() - began, measured(request, response))
         _log.info(
             "request",
             extra={
@@ -123,9 +127,13 @@ def _of_store(error: Exception) -> Refusal:
 async def checking(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a host that is not ours, and whoever has no good token; read a body in time."""
     api = api_of(request)
-    _check_host(api, request)
+    check_host(api.hosts, request)
     _check_origin(api, request)
-    if request.path not in OPEN_PATHS:
+    if is_page(request.path):
+        turned_away = await enter(request)
+        if turned_away is not None:
+            return turned_away
+    elif request.path not in OPEN_PATHS:
         request[ACTOR] = await _authenticate(api, request)
     if request.can_read_body:
         try:
@@ -148,9 +156,10 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.pop("Server", None)
 
 
-def _check_host(api: Api, request: web.Request) -> None:
+def check_host(hosts: Collection[str], request: web.Request) -> None:
+    """Refuse a request that names a host that is none of these."""
     host = _bare_host(request.headers.get("Host", "").lower())
-    if host in api.hosts or (ANY_ADDRESS in api.hosts and _is_address(host)):
+    if host in hosts or (ANY_ADDRESS in hosts and _is_address(host)):
         return
     raise Refusal(
         421,

@@ -163,8 +163,8 @@ async def delete_resource(request: web.Request) -> web.Response:
     )
     query.done()
     kind = _kind(request.match_info["kind"])
-    if cascade and kind == "Repository":
-        detail = "a repository has no objects on clusters: cascade means nothing here"
+    if cascade and kind in ("Repository", "Notification"):
+        detail = f"a {kind.lower()} has no objects on clusters: cascade means nothing here"
         raise Refusal(422, "no-cascade", detail)
     name = _stream_of_path(request, kind)
     if before := await earlier(request):

@@ -24,6 +24,7 @@ from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
 from events.event import Event, StreamName, stream
+from events.log import EventLog
 from events.vocabulary import Difference
 from projections.declared import DECLARED, Suspension
 from projections.fold import TargetId
@@ -89,7 +90,7 @@ async def show_target(request: web.Request) -> web.Response:
         reader = moment.reader
         situation = await read_situation(reader, api.log, target, moment.now)
         if situation is None:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         (standing,) = await standings(reader, [situation.target], moment.now)
         objects = [
             {
@@ -127,12 +128,9 @@ async def diff_target(request: web.Request) -> web.Response:
         reader = moment.reader
         situation = await read_situation(reader, api.log, target, moment.now, every_body=True)
         if situation is None:
-            raise await _no_target(reader, target)
+            raise await no_target(reader, target)
         (standing,) = await standings(reader, [situation.target], moment.now)
-    bodies = await read_bodies(api.log, _desired_digests(situation))
-    complete = replace(situation, bodies={**situation.bodies, **bodies})
-    found: list[Difference] = list(all_differences(complete))
-    unknown = _unknown_kinds(situation)
+    found, unknown = await compared(api.log, situation)
     return reply(
         {
             "target": target.label,
@@ -147,6 +145,18 @@ async def diff_target(request: web.Request) -> web.Response:
     )
 
 
+async def compared(
+    log: EventLog, situation: Situation
+) -> tuple[list[Difference], list[dict[str, str]]]:
+    """Return every difference of a target, and the kinds that cannot be compared.
+
+    The situation must have been read with every body.
+    """
+    bodies = await read_bodies(log, _desired_digests(situation))
+    complete = replace(situation, bodies={**situation.bodies, **bodies})
+    return list(all_differences(complete)), _unknown_kinds(situation)
+
+
 @routes.post("/v1/targets/{project}/{target}/{verb:sync|suspend|resume}")
 async def act_on_target(request: web.Request) -> web.Response:
     """Ask something of a target."""
@@ -154,19 +164,7 @@ async def act_on_target(request: web.Request) -> web.Response:
     if before := await earlier(request):
         return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
-        found = await reader.get(TARGETS, target.stream)
-        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
-        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
-        if found is None or not (found.document.assigned or is_lift):
-            raise await _no_target(reader, target)
-        application = await reader.get(DECLARED, target.app_stream)
-    subject = Subject(
-        target.label,
-        target.stream,
-        (target,),
-        found.document.suspended,
-        application.document.suspended if application else None,
-    )
+        subject = await target_subject(reader, target, request.match_info["verb"])
     return await _act(request, subject)
 
 
@@ -174,14 +172,37 @@ async def act_on_target(request: web.Request) -> web.Response:
 async def act_on_application(request: web.Request) -> web.Response:
     """Ask something of an application: a sync of each of its targets, or a pause of all."""
     project, name = request.match_info["project"], request.match_info["name"]
-    app_stream = stream("app", project, name)
     if before := await earlier(request):
         return await _again(request, name, before)
     async with api_of(request).views.snapshot() as reader:
-        found = await declared_document(reader, "Application", project, app_stream)
-        targets = await read_all(reader, TARGETS, where={"application": app_stream})
+        subject = await application_subject(reader, project, name)
+    return await _act(request, subject)
+
+
+async def target_subject(reader: Reader, target: TargetId, verb: str) -> Subject:
+    """Return a target as what somebody acts on; refuses one of which this cannot be asked."""
+    found = await reader.get(TARGETS, target.stream)
+    # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+    is_lift = verb == "resume" and found and found.document.suspended
+    if found is None or not (found.document.assigned or is_lift):
+        raise await no_target(reader, target)
+    application = await reader.get(DECLARED, target.app_stream)
+    return Subject(
+        target.label,
+        target.stream,
+        (target,),
+        found.document.suspended,
+        application.document.suspended if application else None,
+    )
+
+
+async def application_subject(reader: Reader, project: str, name: str) -> Subject:
+    """Return an application as what somebody acts on; refuses one that is not declared."""
+    app_stream = stream("app", project, name)
+    found = await declared_document(reader, "Application", project, app_stream)
+    targets = await read_all(reader, TARGETS, where={"application": app_stream})
     assigned = tuple(_id(item.document) for item in targets if item.document.assigned)
-    return await _act(request, Subject(name, app_stream, assigned, found.document.suspended))
+    return Subject(name, app_stream, assigned, found.document.suspended)
 
 
 async def _act(request: web.Request, subject: Subject) -> web.Response:
@@ -189,11 +210,18 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     verb = request.match_info["verb"]
     body = await body_of(request)
     only(body, "reason", *(["revision"] if verb == "sync" else []))
-    reason = reason_of(body, required=True)
+    revision = _revision(body) if verb == "sync" else ""
+    return await ask(request, subject, verb, reason_of(body, required=True), revision)
+
+
+async def ask(
+    request: web.Request, subject: Subject, verb: str, reason: str, revision: str = ""
+) -> web.Response:
+    """Put on record what the request's actor asks of a subject; the answer is the API's."""
     fact: Fact
     match verb:
         case "sync":
-            return await _sync(request, subject, reason, _revision(body))
+            return await _sync(request, subject, reason, revision)
         case "suspend":
             if subject.suspension is not None:
                 return _unchanged(subject, subject.suspension)
@@ -249,7 +277,8 @@ def target_id(request: web.Request) -> TargetId:
     return TargetId(request.match_info["project"], application, cluster)
 
 
-async def _no_target(reader: Reader, target: TargetId) -> Exception:
+async def no_target(reader: Reader, target: TargetId) -> Exception:
+    """Return the refusal that says which target was perhaps meant."""
     found = await read_all(reader, TARGETS, where={"application": target.app_stream})
     clusters = [item.document.cluster for item in found if item.document.assigned]
     if clusters:
@@ -272,7 +301,7 @@ async def expected_targets(
         return standing
     wanted = [item for item in standing if item.cluster == cluster]
     if not wanted:
-        raise await _no_target(reader, TargetId(project, application, cluster))
+        raise await no_target(reader, TargetId(project, application, cluster))
     return wanted
 
 

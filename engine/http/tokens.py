@@ -54,6 +54,12 @@ async def actor_of(reader: Reader, token: str) -> Actor | None:
     return None
 
 
+async def is_good(reader: Reader, token: str) -> bool:
+    """Whether the token with this digest has not been revoked."""
+    found = await reader.page(TOKENS, where={"digest": token}, limit=1)
+    return bool(found)
+
+
 async def ensure_first_token(log: EventLog, clock: Clock, data_dir: Path) -> Position | None:
     """See that the token in `data_dir/token` is good; make it where there is none.
 

@@ -10,6 +10,11 @@ LIMIT $3
 SELECT key, position, document FROM view_document
 WHERE view = $1 AND generation = $2 AND key = ANY($3::text[])
 
+-- name: get_each
+SELECT d.view, d.key, d.position, d.document
+FROM unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
+JOIN view_document AS d ON d.view = w.view AND d.generation = w.generation AND d.key = w.key
+
 -- name: page
 SELECT key, position, document FROM view_document
 WHERE view = $1 AND generation = $2 AND key >= $3 AND key < $4 AND key > $5
@@ -59,6 +64,14 @@ SELECT count(*) FROM view_document
 WHERE view = $1 AND generation = $2 AND i2 IS NOT NULL
   AND (i2, key) >= ($3, $4) AND (i2, key) < ($3, $5)
   AND ($6::text IS NULL OR i0 = $6) AND ($7::text IS NULL OR i1 = $7)
+
+-- name: tally
+SELECT (ARRAY[i0, i1, i2])[$3::integer], (ARRAY[i0, i1, i2])[$4::integer], count(*)
+FROM view_document
+WHERE view = $1 AND generation = $2 AND key >= $5 AND key < $6
+  AND ($7::text IS NULL OR i0 = $7) AND ($8::text IS NULL OR i1 = $8)
+  AND ($9::text IS NULL OR i2 = $9)
+GROUP BY 1, 2
 
 -- name: subjects
 SELECT position FROM view_subject

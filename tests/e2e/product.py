@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 import anyio
-import yaml
+import orjson
 
 from engine.http.local import read_server, read_token
 from tests.e2e.cluster import Output
@@ -168,8 +168,8 @@ class Product:
 
     async def status(self, target: str) -> dict[str, Any]:
         """Return how a target stands."""
-        found: dict[str, Any] = await self.call("GET", f"/v1/targets/{target}")
-        return found
+        found = await self.call("GET", f"/v1/targets/default/{target}")
+        return dict(found["status"])
 
     async def wait(
         self,
@@ -191,7 +191,7 @@ class Product:
             raise AssertionError(f"{subject} is not {wanted}: {refused.problem}") from refused
 
     async def events(self, after: int = 0, **query: object) -> list[dict[str, Any]]:
-        """Return every event after a position that the query matches (`type`, `subject`, …)."""
+        """Return every event after a position that the query matches (`type`, `stream`)."""
         found: list[dict[str, Any]] = []
         while True:
             start = found[-1]["position"] if found else after
@@ -214,13 +214,24 @@ class Product:
         Raises `TimeoutError`, with what came instead.
         """
         with anyio.move_on_after(timeout):
-            while True:
-                for event in await self.events(after, type=kind):
-                    if stream in ("", event["stream"]) and matches(event):
-                        return event
-                await anyio.sleep(0.05)
-        seen = "\n".join(map(str, (await self.events(after))[-20:]))
+            async for event in self._follow(after, type=kind, stream=stream):
+                if matches(event):
+                    return event
+        seen = "\n".join(map(str, (await self.events(after, stream=stream))[-20:]))
         raise TimeoutError(f"no such {kind} within {timeout:g} s; the last events are\n{seen}")
+
+    async def _follow(self, after: int, **query: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield past events, then each as it comes."""
+        assert self._session is not None, "the engine does not run"
+        async with self._session.get(
+            "/v1/events",
+            params={"after": str(after), **query},
+            headers={"Accept": "text/event-stream"},
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data:"):
+                    yield orjson.loads(line.removeprefix(b"data:"))
 
     def describe_failure(self) -> str:
         """Return how the engine's log ends, for a failed test's report."""
@@ -255,6 +266,65 @@ class Product:
         return None
 
 
+class App:
+    """An application of one file in a repository of its own, on one cluster.
+
+    The repository, the application and the target go by `name`; `namespace` is where objects
+    without one go.
+    """
+
+    def __init__(
+        self, product: Product, name: str, *, cluster: str = "real", namespace: str = ""
+    ) -> None:
+        self.product, self.name, self.cluster = product, name, cluster
+        self.namespace = namespace or name
+        self.repository = product.repository(name)
+        self.target = f"{name}@{cluster}"
+        self.stream = f"target/default/{self.target}"
+
+    def commit(self, *objects: Mapping[str, Any]) -> str:
+        """Commit these objects, and no others; return the commit's id."""
+        return self.repository.commit({"all.yaml": manifests(*objects)})
+
+    async def declare(self, **sync: Any) -> None:
+        """Declare the application."""
+        await self.product.application(
+            self.name, self.repository, cluster=self.cluster, namespace=self.namespace, sync=sync
+        )
+
+    async def synced(self, commit: str = "", timeout: float = 60) -> None:
+        """Wait until the target is synced to a commit, or to what it knows."""
+        await self.product.wait(self.target, revision=commit, timeout=timeout)
+
+    async def until(self, sync: str) -> dict[str, Any]:
+        """Wait until the target's sync state is this; return how it stands."""
+        with anyio.fail_after(60):
+            while True:
+                status = await self.product.status(self.target)
+                if status["sync"] == sync:
+                    return status
+                await anyio.sleep(0.05)
+
+    async def event(
+        self,
+        kind: str,
+        after: int = 0,
+        matches: Callable[[dict[str, Any]], bool] = lambda _: True,
+    ) -> dict[str, Any]:
+        """Wait for an event of the target after a position; return its payload."""
+
+        def suits(event: dict[str, Any]) -> bool:
+            return matches(event["payload"])
+
+        event = await self.product.next_event(kind, after, suits, stream=self.stream)
+        return dict(event["payload"])
+
+    async def events(self, kind: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return the payloads of the target's events of a type."""
+        found = await self.product.events(after, type=kind, stream=self.stream)
+        return [event["payload"] for event in found]
+
+
 def resource(kind: str, name: str, **spec: Any) -> dict[str, Any]:
     """Return a declared resource of ours."""
     return {
@@ -266,8 +336,8 @@ def resource(kind: str, name: str, **spec: Any) -> dict[str, Any]:
 
 
 def manifests(*objects: Mapping[str, Any]) -> str:
-    """Return Kubernetes objects as one YAML file."""
-    return yaml.safe_dump_all(objects, sort_keys=False)
+    """Return Kubernetes objects as one YAML file, written so that no reader can mistake a value."""
+    return "\n---\n".join(orjson.dumps(item).decode() for item in objects)
 
 
 def configmap(name: str, namespace: str = "", **data: str) -> dict[str, Any]:

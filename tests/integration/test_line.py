@@ -7,23 +7,55 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.demo_repository import SECOND_IMAGE
-from tests.line import CLUSTERS, Line, lined
+from engine.cli.demo_repository import SECOND_IMAGE, DemoRepository
+from tests.line import Line
 
 pytestmark = pytest.mark.anyio
+CLUSTERS = ["dev", "prod"]
 CANARY = "a-value-that-must-never-reach-the-log"
 
 
+class Shop(Line):
+    """A line with the demo's repository."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        super().__init__(folder, dsn, CLUSTERS)
+        self.repository = DemoRepository(self.git / "shop.git")
+
+    async def declare_shop(self) -> None:
+        """Declare the repository, the clusters, and an application for each."""
+        await self.declare(
+            {
+                "kind": "Repository",
+                "metadata": {"name": "shop"},
+                "spec": {"url": self.repository.url, "interval": "1s"},
+            },
+            *map(self.cluster, CLUSTERS),
+            *(
+                {
+                    "kind": "Application",
+                    "metadata": {"name": f"shop-{name}"},
+                    "spec": {
+                        "source": {"repository": "shop", "path": f"overlays/{name}"},
+                        "targets": {"clusters": [name]},
+                    },
+                }
+                for name in CLUSTERS
+            ),
+        )
+
+
 @pytest.fixture
-async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Line]:
-    async with lined(tmp_path, dsn) as made:
-        yield made
+async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Shop]:
+    line = Shop(tmp_path, dsn)
+    async with line.clusters_running():
+        yield line
 
 
-async def test_a_commit_is_rolled_out_and_the_next_one_too(line: Line) -> None:
+async def test_a_commit_is_rolled_out_and_the_next_one_too(line: Shop) -> None:
     first = line.repository.start(CLUSTERS)
     async with line.engine():
-        await line.declare()
+        await line.declare_shop()
         for name in CLUSTERS:
             await line.synced(f"shop-{name}@{name}", first)
         second = line.repository.new_image()
@@ -35,11 +67,11 @@ async def test_a_commit_is_rolled_out_and_the_next_one_too(line: Line) -> None:
 
 
 async def test_a_live_edit_and_a_deletion_are_put_right_and_their_author_is_named(
-    line: Line,
+    line: Shop,
 ) -> None:
     line.repository.start(CLUSTERS)
     async with line.engine():
-        await line.declare()
+        await line.declare_shop()
         await line.synced("shop-prod@prod")
         await line.kubectl("prod", "-n", "shop", "scale", "deploy/shop", "--replicas=9")
         (drift,) = await line.until("DriftDetected")
@@ -60,10 +92,10 @@ async def test_a_live_edit_and_a_deletion_are_put_right_and_their_author_is_name
         assert "shop" in await line.kubectl("prod", "-n", "shop", "get", "configmap", "shop")
 
 
-async def test_a_restart_of_an_idle_engine_corrects_nothing(line: Line) -> None:
+async def test_a_restart_of_an_idle_engine_corrects_nothing(line: Shop) -> None:
     line.repository.start(CLUSTERS)
     async with line.engine():
-        await line.declare()
+        await line.declare_shop()
         for name in CLUSTERS:
             await line.synced(f"shop-{name}@{name}")
         before = len(await line.events(type="CorrectionPlanned"))
@@ -77,10 +109,10 @@ async def test_a_restart_of_an_idle_engine_corrects_nothing(line: Line) -> None:
     assert len(planned) == before + 2
 
 
-async def test_a_secret_value_is_nowhere_in_the_log(line: Line) -> None:
+async def test_a_secret_value_is_nowhere_in_the_log(line: Shop) -> None:
     line.repository.start(CLUSTERS)
     async with line.engine():
-        await line.declare()
+        await line.declare_shop()
         await line.synced("shop-prod@prod")
         live = await line.kubectl(
             "prod", "-n", "shop", "get", "secret", "shop", "-o", "jsonpath={.data.token}"

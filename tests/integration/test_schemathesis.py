@@ -13,7 +13,7 @@ from subprocess import PIPE, STDOUT
 import anyio
 import pytest
 
-from tests.line import CLUSTERS, Line, lined
+from tests.integration.test_line import CLUSTERS, Shop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 SEED = 20261125
@@ -28,7 +28,8 @@ expected-statuses = [400, 401, 403, 404, 405, 412, 413, 415, 422, 431]
 
 
 async def test_nothing_is_found(tmp_path: Path, dsn: str) -> None:
-    async with lined(tmp_path, dsn) as line:
+    line = Shop(tmp_path, dsn)
+    async with line.clusters_running():
         line.repository.start(CLUSTERS)
         async with line.engine():
             await _populate(line)
@@ -60,9 +61,9 @@ async def test_nothing_is_found(tmp_path: Path, dsn: str) -> None:
             await line.call("GET", "/v1/version")
 
 
-async def _populate(line: Line) -> None:
+async def _populate(line: Shop) -> None:
     """Have something of each kind: synced, suspended, drifted, withdrawn, revoked."""
-    await line.declare()
+    await line.declare_shop()
     for name in CLUSTERS:
         await line.synced(f"shop-{name}@{name}")
     await line.kubectl("prod", "-n", "shop", "scale", "deploy/shop", "--replicas=9")

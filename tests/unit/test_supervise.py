@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from engine.supervise import Children, KeyedWork
+from engine.supervise import Children, GatheredWork, KeyedWork
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +55,47 @@ async def test_a_fault_is_tried_again_later_and_does_not_stop_other_keys() -> No
             await clock.advance(1)
         assert seen == ["good", "bad"]
         assert tries[2] - tries[1] > tries[1] - tries[0] > 0
+        group.cancel_scope.cancel()
+
+
+async def test_what_waits_is_worked_on_together_each_key_once_and_no_more_than_the_most() -> None:
+    clock, batches, release = ManualClock(), [], anyio.Event()
+
+    async def handle(keys: list[str]) -> None:
+        batches.append(keys)
+        await release.wait()
+
+    work = GatheredWork("test", handle, most=2, clock=clock)
+    async with anyio.create_task_group() as group:
+        work.add("a")
+        group.start_soon(work.run)
+        await clock.settle()
+        for key in "abcb":
+            work.add(key)
+        release.set()
+        await clock.settle()
+        assert batches == [["a"], ["a", "b"], ["c"]]
+        group.cancel_scope.cancel()
+
+
+async def test_a_batch_that_fails_is_tried_again_later_with_what_has_come_since() -> None:
+    clock, batches = ManualClock(), []
+
+    async def handle(keys: list[str]) -> None:
+        batches.append(keys)
+        if len(batches) == 1:
+            raise RuntimeError("not yet")
+
+    work = GatheredWork("test", handle, most=10, clock=clock)
+    async with anyio.create_task_group() as group:
+        work.add("a")
+        group.start_soon(work.run)
+        await clock.settle()
+        work.add("b")
+        await clock.settle()
+        assert batches == [["a"]]
+        await clock.advance(1)
+        assert batches == [["a"], ["a", "b"]]
         group.cancel_scope.cancel()
 
 

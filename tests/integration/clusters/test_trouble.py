@@ -218,6 +218,18 @@ async def test_a_refused_token_is_the_cluster_lost(world: World, simulator: Simu
         assert not cluster.ready
 
 
+async def test_a_token_that_a_deed_finds_refused_is_the_cluster_lost_before_the_next_probe(
+    world: World, simulator: Simulator
+) -> None:
+    async with world.running(probe_interval=3600.0):
+        first = await world.apply(world.configmap("one", a="1"), force=False)
+        simulator._token = "changed"
+        answer = await world.apply(world.configmap("one", a="2"), after=first)
+        assert answer.outcome is Outcome.UNREACHABLE
+        lost = await world.until(lambda facts: [f for f in facts if isinstance(f, ClusterLost)])
+        assert lost[0].code == "unauthorised"
+
+
 async def test_an_event_of_a_deed_in_flight_waits_for_its_answer(
     world: World, control: Control
 ) -> None:

@@ -1,0 +1,106 @@
+"""One target: what should be, what is, what differs, what was done about it, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from aiohttp import web
+from msgspec import Struct
+
+from engine.decide.show import SHOWN_ONLY
+from engine.decide.situation import Situation
+from engine.http.api import api_of
+from engine.http.pages.render import page
+from engine.http.pages.story import rows
+from engine.http.standing import standings
+from engine.http.targets import compared, no_target, target_id
+from engine.http.wire import Query
+from engine.situations import read_situation
+from events.vocabulary import Difference, Health, ObjectRef, Presence
+from projections.timeline import TIMELINE
+
+routes = web.RouteTableDef()
+LATEST = 30
+MAX_OBJECTS = 300
+MAX_DIFFERENCES = 300
+
+
+class ObjectRow(Struct, frozen=True):
+    """One object of a target: whether it should be there, whether it is, and how it fares."""
+
+    ref: ObjectRef
+    desired: bool
+    presence: str
+    health: Health | str
+    message: str
+    applied: int
+    seen: int
+    differences: int
+
+
+@routes.get("/targets/{project}/{target}")
+async def show_target(request: web.Request) -> web.Response:
+    """Show all that is known of one target."""
+    api, query = api_of(request), Query(request)
+    done = query.text("done")
+    query.done()
+    target = target_id(request)
+    now = api.clock.now()
+    async with api.views.snapshot() as reader:
+        situation = await read_situation(reader, api.log, target, now, every_body=True)
+        if situation is None:
+            raise await no_target(reader, target)
+        (standing,) = await standings(reader, [situation.target], now)
+        positions = await reader.subjects(TIMELINE, target.stream, limit=LATEST, newest_first=True)
+        seen = reader.position
+    differences, unknown = await compared(api.log, situation)
+    events = await api.log.read_at(positions)
+    objects = object_rows(situation, differences)
+    return page(
+        request,
+        "target.html",
+        target=target,
+        standing=standing,
+        situation=situation,
+        drift=[item for item in differences if item.kind not in SHOWN_ONLY][:MAX_DIFFERENCES],
+        shown_only=[item for item in differences if item.kind in SHOWN_ONLY][:MAX_DIFFERENCES],
+        all_differences=len(differences),
+        unknown=unknown,
+        objects=objects[:MAX_OBJECTS],
+        all_objects=len(objects),
+        rows=rows(reversed(events)),
+        more=len(positions) == LATEST,
+        seen=seen,
+        done=done,
+    )
+
+
+def object_rows(situation: Situation, differences: list[Difference]) -> list[ObjectRow]:
+    """Return every object that should be there, or is; those that differ or fare badly first."""
+    differing: dict[str, int] = defaultdict(int)
+    for item in differences:
+        if item.kind not in SHOWN_ONLY:
+            differing[item.ref.identity] += 1
+    wanted: dict[str, ObjectRef] = {}
+    for desired in situation.inventory:
+        kind = situation.kind(desired.ref)
+        ref = situation.placed(desired.ref, kind) if kind else desired.ref
+        wanted[ref.identity] = ref
+    found = []
+    for identity in wanted.keys() | situation.observed.keys():
+        document = situation.observed.get(identity)
+        if document is None:
+            row = ObjectRow(wanted[identity], True, "not seen", "", "", 0, 0, differing[identity])
+        else:
+            row = ObjectRow(
+                wanted.get(identity, document.ref),
+                identity in wanted,
+                document.presence,
+                document.health if document.presence is Presence.PRESENT else "",
+                document.message,
+                document.applied.position if document.applied else 0,
+                document.seen,
+                differing[identity],
+            )
+        found.append(row)
+    return sorted(found, key=lambda row: (not row.differences, row.health == "healthy", row.ref))
