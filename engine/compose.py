@@ -287,6 +287,9 @@ async def _work(
             limits=Limits(
                 targets=settings.concurrency_total,
                 targets_per_cluster=settings.concurrency_per_cluster,
+                targets_per_application=settings.concurrency_per_application,
+                requests=settings.requests_total,
+                requests_per_target=settings.requests_per_target,
             ),
             backoff=Backoff(settings.retry_base, settings.retry_cap),
             check_lease=lease.check,

@@ -48,12 +48,13 @@ _FAULT_RETRY = 30
 
 
 class Limits(Struct, frozen=True):
-    """How much is done at once: targets and requests in total, targets per cluster, requests per
-    target."""
+    """How much is done at once: targets and requests in total, targets per cluster and per
+    application, requests per target."""
 
     targets: int = 64
     requests: int = 64
-    targets_per_cluster: int = 16
+    targets_per_cluster: int = 8
+    targets_per_application: int = 16
     requests_per_target: int = 8
 
 
@@ -88,7 +89,10 @@ class Reconciler:
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
         self.queue = TargetQueue(
-            clock, total=limits.targets, per_cluster=limits.targets_per_cluster
+            clock,
+            total=limits.targets,
+            per_cluster=limits.targets_per_cluster,
+            per_application=limits.targets_per_application,
         )
 
     async def run(self) -> None:

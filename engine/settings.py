@@ -123,6 +123,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency_per_application: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
     ] = 16
+    requests_total: Annotated[
+        int, Meta(ge=1, le=10_000, description="applies and deletes at a time, over all clusters")
+    ] = 64
+    requests_per_target: Annotated[
+        int, Meta(ge=1, le=1000, description="applies and deletes at a time, of one correction")
+    ] = 8
     retry_base: Annotated[
         Seconds, Meta(ge=0.01, description="the wait before the first retry of a correction")
     ] = 2.0
