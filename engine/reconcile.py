@@ -23,6 +23,7 @@ from engine.queue import MICROS, TargetQueue
 from engine.situations import Inventories, read_situation
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
+from engine.telemetry.instruments import FAULTS
 from events.catalog import (
     CorrectionAbandoned,
     CorrectionPlanned,
@@ -105,7 +106,7 @@ class Reconciler:
 
     async def _turn(self, target: TargetId) -> None:
         try:
-            with attempt(target, self.queue.call(target), self._clock.now()) as seen:
+            with attempt(target, self.queue.call(target), self._clock) as seen:
                 until = await self.reconcile(target, seen)
             if until:
                 self.queue.add_at(target, until)
@@ -117,6 +118,7 @@ class Reconciler:
         except Exception:
             # A fault in one target's turn must not stop the others.
             logger.exception("target failed", extra={"target": target.label})
+            FAULTS.add(1, {"trueup.part": "reconcile"})
             self.queue.add_at(target, self._clock.now() + _FAULT_RETRY * MICROS)
         finally:
             self.queue.done(target)
@@ -148,7 +150,8 @@ class Reconciler:
                 if decision.until:
                     return decision.until
             else:
-                seen.ended(await self._carry_out(situation, decision.plan, appended, port))
+                fact = await self._carry_out(situation, decision.plan, appended, port)
+                seen.ended(situation, decision.plan, fact, self._clock.now())
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
@@ -216,6 +219,7 @@ class Reconciler:
         except WrongVersion:
             await self._views.reached(await self._log.head())
             return None
+        seen.recorded(situation, decision, self._clock.now())
         return appended.last
 
     async def _carry_out(

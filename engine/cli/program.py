@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("wait", "engine.cli.operate:wait", OPERATE, "Wait until a target is synced or healthy"),
     ("suspend", "engine.cli.operate:suspend", OPERATE, "Correct nothing until resumed"),
     ("resume", "engine.cli.operate:resume", OPERATE, "Lift a suspension"),
+    ("notify", "engine.cli.notify:notify", OPERATE, "Try notifications, and deliver alerts again"),
     ("login", "engine.cli.login:login", KEEP, "Print a link that logs a browser in"),
     ("token", "engine.cli.access:token", KEEP, "Make, list and revoke access tokens"),
     ("audit", "engine.cli.audit:audit", KEEP, "Prove that the log was not altered, and verify it"),

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from engine.http import applied, shapes
 from engine.resources.model import NAME_PATTERN, Resource
+from engine.resources.record import PLURALS
 from events.event import START
 
 Schema = Mapping[str, Any]
@@ -25,7 +26,7 @@ TEXT: Schema = {"type": "string", "maxLength": 2048, "pattern": r"^[^\x00-\x1f]*
 NAME: Schema = {"type": "string", "pattern": NAME_PATTERN}
 POSITION: Schema = {"type": "integer", "minimum": int(START), "maximum": 10**18 - 1}
 FLAG: Schema = {"type": "boolean", "default": False}
-KIND_WORDS: Schema = {"type": "string", "enum": ["repositories", "clusters", "applications"]}
+KIND_WORDS: Schema = {"type": "string", "enum": sorted(PLURALS)}
 TAGS: Schema = {
     "type": "string",
     "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
@@ -125,6 +126,7 @@ ANY_RESOURCE = {"oneOf": [Resource, list[Resource]]}
 def _operations() -> Iterator[Operation]:
     yield from _engine()
     yield from _resources()
+    yield from _notifications()
     yield from _targets()
     yield from _history()
     yield from _tokens()
@@ -142,6 +144,17 @@ def _engine() -> Iterator[Operation]:
             is_open=True,
             or_status=503 if name == "readyz" else 0,
         )
+    yield Operation(
+        method="GET",
+        path="/metrics",
+        id="metrics",
+        tag="engine",
+        summary="What is measured, for Prometheus.",
+        content_type="text/plain",
+        answer=str,
+        also=("application/openmetrics-text",),
+        problems=(404,),
+    )
     yield Operation(
         method="GET",
         path="/v1/openapi.json",
@@ -230,6 +243,7 @@ def _resources() -> Iterator[Operation]:
         ("repositories", "Repository", shapes.RepositoryPage, shapes.RepositoryDetail),
         ("clusters", "Cluster", shapes.ClusterPage, shapes.ClusterDetail),
         ("applications", "Application", shapes.ApplicationPage, shapes.ApplicationDetail),
+        ("notifications", "Notification", shapes.NotificationPage, shapes.NotificationDetail),
     ):
         for suffix, where, more in (("", "All", ()), ("/{project}", "Project", (PROJECT,))):
             yield Operation(
@@ -262,6 +276,31 @@ def _resources() -> Iterator[Operation]:
         ),
         problems=(404,),
     )
+
+
+def _notifications() -> Iterator[Operation]:
+    for verb, body, example, summary in (
+        ("test", shapes.TestRequest, {}, "Ask for an alert that is only a test."),
+        (
+            "replay",
+            shapes.ReplayRequest,
+            {"from": 1},
+            "Ask that the alerts from a position on be delivered, again where they were.",
+        ),
+    ):
+        yield Operation(
+            method="POST",
+            path=f"/v1/notifications/{{project}}/{{name}}/{verb}",
+            id=f"{verb}Notification",
+            tag="notifications",
+            summary=summary,
+            parameters=(PROJECT, path("name", "The notification."), KEY),
+            body=body,
+            example=example,
+            answer=shapes.NotificationAsked,
+            status=202,
+            problems=(404, 409, 422),
+        )
 
 
 def _targets() -> Iterator[Operation]:

@@ -159,8 +159,10 @@ async def delete_resource(request: web.Request) -> web.Response:
     )
     query.done()
     kind = _kind(request.match_info["kind"])
-    if cascade and kind == "Repository":
-        raise bad_request("a repository has no objects on clusters: cascade means nothing here")
+    if cascade and kind in ("Repository", "Notification"):
+        raise bad_request(
+            f"a {kind.lower()} has no objects on clusters: cascade means nothing here"
+        )
     name = _stream_of_path(request, kind)
     if before := await earlier(request):
         return reply({"position": before[-1].position, "stream": name, "cascade": cascade})

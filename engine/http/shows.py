@@ -22,6 +22,7 @@ from events.vocabulary import Health
 from projections.clusters import CLUSTERS, ClusterDocument
 from projections.declared import DECLARED, DeclaredDocument
 from projections.desired import DESIRED, DesiredDocument
+from projections.notifications import NOTIFICATIONS, NotificationDocument
 from projections.projection import Found, Projection, Reader
 from projections.sources import SOURCES, SourceDocument
 from projections.targets import TARGETS
@@ -33,6 +34,7 @@ _VIEWS: dict[str, tuple[Projection[Any], Struct]] = {
     "Repository": (SOURCES, SourceDocument()),
     "Cluster": (CLUSTERS, ClusterDocument()),
     "Application": (DESIRED, DesiredDocument()),
+    "Notification": (NOTIFICATIONS, NotificationDocument(through=0, round=0)),
 }
 _HEALTH_ORDER = list(Health)
 
@@ -87,7 +89,7 @@ async def show_resource(request: web.Request) -> web.Response:
         elif kind == "Cluster":
             assigned = await _on_cluster(reader, key, moment.now)
             item |= _summary(assigned) | {"targets": plain(assigned)}
-        else:
+        elif kind == "Repository":
             users = await read_all(reader, DECLARED, where={"repository": key})
             item["applications"] = [user.document.name for user in users]
         return reply({**item, "seen": reader.position})
