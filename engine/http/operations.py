@@ -511,6 +511,56 @@ def _tokens() -> Iterator[Operation]:
         answer=shapes.LoginLink,
         status=201,
     )
+    yield from _proofs()
+
+
+def _proofs() -> Iterator[Operation]:
+    text: Any = {"tag": "proofs", "method": "GET", "content_type": "text/plain"}
+    data: Any = {**text, "content_type": "application/octet-stream", "problems": (404,)}
+    yield Operation(
+        path="/v1/log/checkpoint",
+        id="getCheckpoint",
+        summary="The newest signed checkpoint (C2SP tlog-checkpoint): which log, size, root.",
+        problems=(404,),
+        **text,
+    )
+    yield Operation(
+        path="/v1/log/checkpoints",
+        id="listCheckpoints",
+        summary="Checkpoints, one an hour, the newest last, each followed by a form feed.",
+        problems=(404,),
+        **text,
+    )
+    yield Operation(
+        path="/v1/log/keys",
+        id="listCheckpointKeys",
+        summary="The public keys that checkpoints were ever signed with, one a line.",
+        problems=(404,),
+        **text,
+    )
+    number = {"type": "string", "maxLength": 60}
+    yield Operation(
+        path="/v1/log/payloads/{path}",
+        id="getPayloads",
+        summary="The payloads of the events of a bundle of entries, one a line.",
+        parameters=(path("path", "N, as of the bundle, .p/WIDTH behind.", number),),
+        **data,
+    )
+    digest = {"type": "string", "maxLength": 100}
+    yield Operation(
+        path="/v1/log/blobs/{digest}",
+        id="getBody",
+        summary="The body under a digest.",
+        parameters=(path("digest", "sha256: and 64 hexadecimal digits.", digest),),
+        **data,
+    )
+    yield Operation(
+        path="/v1/log/{path}",
+        id="getTile",
+        summary="A tile of the Merkle tree, or a bundle of entries (C2SP tlog-tiles).",
+        parameters=(path("path", "tile/LEVEL/N or tile/entries/N, .p/WIDTH behind.", number),),
+        **data,
+    )
 
 
 OPERATIONS = tuple(_operations())
