@@ -507,7 +507,6 @@ def _tokens() -> Iterator[Operation]:
         id="offerLoginLink",
         tag="tokens",
         summary="Offer the caller's browser a session on the pages: a link that is good once.",
-        parameters=(KEY,),
         answer=shapes.LoginLink,
         status=201,
     )
