@@ -123,6 +123,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency_per_application: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
     ] = 16
+    requests_total: Annotated[
+        int, Meta(ge=1, le=10_000, description="applies and deletes at a time, over all clusters")
+    ] = 64
+    requests_per_target: Annotated[
+        int, Meta(ge=1, le=1000, description="applies and deletes at a time, of one correction")
+    ] = 8
     retry_base: Annotated[
         Seconds, Meta(ge=0.01, description="the wait before the first retry of a correction")
     ] = 2.0
@@ -132,6 +138,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resync_interval: Annotated[
         Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
     ] = 3600.0
+    metrics_listen: Annotated[
+        str | None,
+        _about("address and port of a page of metrics that needs no token; none: only with one"),
+    ] = None
+    metrics_labels: Annotated[
+        tuple[Literal["cluster", "application"], ...],
+        _about("name clusters or applications in metrics: a time series for each of them"),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _about("the least that is logged")
     ] = "info"
@@ -301,11 +315,11 @@ def without_password(url: str | None) -> str | None:
     return re.sub(r"(?i)((?:ssl)?password\s*=\s*)(?!\*\*\*)('[^']*'|[^\s&]+)", r"\1***", shown)
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port` or `[address]:port`. Raises ValueError."""
+def split_listen(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Split a setting's `host:port` or `[address]:port`. Raises ValueError."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", listen)
     if match is None or int(match[3]) > 65535:
-        raise ValueError(f"listen is {listen!r}: write host:port, for example 127.0.0.1:8484")
+        raise ValueError(f"{name} is {listen!r}: write host:port, for example 127.0.0.1:8484")
     return match[1] or match[2], int(match[3])
 
 
@@ -409,6 +423,8 @@ def _contradictions(settings: Settings) -> list[str]:
     problems: list[str] = []
     try:
         host, _ = settings.address
+        if settings.metrics_listen is not None:
+            split_listen(settings.metrics_listen, "metrics_listen")
     except ValueError as error:
         return [str(error)]
     if (settings.tls_cert is None) != (settings.tls_key is None):

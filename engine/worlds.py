@@ -109,6 +109,10 @@ class ClusterWorld:
         """Return the way to a cluster; None where it is not declared."""
         return self._clusters.get(cluster_stream)
 
+    def ages(self) -> list[tuple[str, float]]:
+        """Return each cluster's name, and how old what is known of it is, in seconds."""
+        return [(stream.rpartition("/")[2], known.age) for stream, known in self._clusters.items()]
+
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""
 

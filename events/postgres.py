@@ -38,7 +38,7 @@ from events.limits import (
 from events.log import Appended, LogError
 from events.migrate import AnyConnection, migrate
 from events.queries import load
-from events.writer import Writer
+from events.writer import Measure, Writer
 
 SQL = load("events", "log.sql")
 PARTITION_SIZE = 10_000_000
@@ -68,13 +68,14 @@ class PostgresLog:
         log_id: str,
         partition_size: int = PARTITION_SIZE,
         poll: float = 2.0,
+        measure: Measure | None = None,
     ) -> None:
         self._pool = pool
         self._log_id = log_id
         self._poll = poll
         self._changed = following.Signal()
         self._tell = anyio.Event()
-        self._writer = Writer(pool, partition_size, self._wrote)
+        self._writer = Writer(pool, partition_size, self._wrote, measure)
         self._known = START
 
     @property
@@ -247,7 +248,8 @@ class open_log:  # noqa: N801 - reads as the function that it stands for
     """Open the log in a database, migrating it first: `async with open_log(dsn) as log`.
 
     `packages` names those whose migrations are applied. `connections` is the most that the log
-    will hold, three of them all the time. Raises `LogError` where the database cannot be used and
+    will hold, three of them all the time. `measure` is told of each batch that was tried: its
+    events, and the seconds that it took. Raises `LogError` where the database cannot be used and
     `SchemaRefused` where its schema is not this release's.
     """
 
@@ -259,19 +261,20 @@ class open_log:  # noqa: N801 - reads as the function that it stands for
         connections: int = 10,
         partition_size: int = PARTITION_SIZE,
         poll: float = 2.0,
+        measure: Measure | None = None,
     ) -> None:
         self._dsn = dsn
         self._packages = packages
         self._connections = max(connections, 4)
         self._partition_size = partition_size
-        self._poll = poll
+        self._poll, self._measure = poll, measure
         self._tasks: TaskGroup | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> PostgresLog:
         log_id = await prepare_database(self._dsn, self._packages, self._partition_size)
         self._pool = await make_pool(self._dsn, self._connections, "trueup log")
-        log = PostgresLog(self._pool, log_id, self._partition_size, self._poll)
+        log = PostgresLog(self._pool, log_id, self._partition_size, self._poll, self._measure)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(log.run)

@@ -78,14 +78,19 @@ class Cluster:
         foreign_allowed: Collection[str] = ALLOWED,
     ) -> None:
         self._name, self._clock, self._settings, self._baselines = name, clock, settings, baselines
-        self._connection = Connection(AccessReader(spec, settings, clock), settings)
+        self._connection = Connection(AccessReader(spec, settings, clock), settings, name)
         self._discovery = Discovery(self._connection, clock, settings.discovery_interval)
         self._memory = Memory()
         self._recorder = Recorder(
             log, stream("cluster", project, name), Actor(f"cluster:{name}"), clock, settings
         )
         self._contact = Contact(
-            self._connection, clock, settings, connected=self._connected, lost=self._lost
+            self._connection,
+            clock,
+            settings,
+            connected=self._connected,
+            lost=self._lost,
+            answered=self._answered,
         )
         kept = KeptForms(log, clock, settings)
         self._observer = Observer(
@@ -126,6 +131,7 @@ class Cluster:
         self._rounds = Bell(clock)
         self._progress = anyio.Event()
         self._was_lost = False
+        self._current_at = clock.monotonic()
 
     # What is known.
 
@@ -135,6 +141,11 @@ class Cluster:
         return self._contact.is_connected and all(
             kind in self._watchers and self._watchers[kind].is_settled for kind in self._kinds()
         )
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago what is known of the cluster was last known to be so."""
+        return self._clock.monotonic() - self._current_at
 
     async def until_ready(self) -> None:
         """Wait until `ready`."""
@@ -264,8 +275,13 @@ class Cluster:
         return frozenset().union(*self._wanted.values())
 
     def _progressed(self) -> None:
+        self._answered()
         self._progress.set()
         self._progress = anyio.Event()
+
+    def _answered(self) -> None:
+        if self.ready:
+            self._current_at = self._clock.monotonic()
 
     def _connected(self, version: str) -> None:
         self._recorder.fact(ClusterConnected(version))

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from engine.decide.compare import SOFT_HOLDS
 from engine.decide.situation import Situation
 from events.vocabulary import Health
 
@@ -21,10 +22,6 @@ class SyncState(StrEnum):
     SUSPENDED = "suspended"
     FAILED = "failed"
     UNASSIGNED = "unassigned"
-
-
-SOFT_HOLDS = frozenset({"protected", "prune-off"})
-"""Holds that leave something over and do not keep a target from being synced."""
 
 
 class TargetStatus(Struct, frozen=True, omit_defaults=True, rename="camel"):

@@ -144,6 +144,17 @@ def _engine() -> Iterator[Operation]:
         )
     yield Operation(
         method="GET",
+        path="/metrics",
+        id="metrics",
+        tag="engine",
+        summary="What is measured, for Prometheus.",
+        content_type="text/plain",
+        answer=str,
+        also=("application/openmetrics-text",),
+        problems=(404,),
+    )
+    yield Operation(
+        method="GET",
         path="/v1/openapi.json",
         id="describeApi",
         tag="engine",
