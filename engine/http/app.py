@@ -10,7 +10,18 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from engine.http import access, history, metrics, openapi, resources, shows, targets, upkeep, wait
+from engine.http import (
+    access,
+    history,
+    metrics,
+    openapi,
+    resources,
+    shows,
+    steer,
+    targets,
+    upkeep,
+    wait,
+)
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
 from engine.http.pages import fleet, login, target
@@ -34,7 +45,8 @@ def make_app(api: Api) -> web.Application:
     app[API] = api
     app[CLOSING] = anyio.Event()
     app[SESSIONS] = Sessions(api.clock)
-    for module in (openapi, upkeep, metrics, access, resources, shows, targets, wait, history):
+    about_engine, about_things = (openapi, upkeep, metrics, access), (resources, shows, history)
+    for module in (*about_engine, *about_things, targets, steer, wait):
         app.add_routes(module.routes)
     for room in (login, fleet, target):
         app.add_routes(room.routes)

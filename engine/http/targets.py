@@ -20,6 +20,7 @@ from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
 from engine.http.wire import Query, body_of, full, only, plain, reply
 from engine.http.writes import Write, append, earlier, reason_of, settled
+from engine.resources.duration import seconds
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
@@ -33,6 +34,9 @@ from projections.targets import TARGETS, TargetDocument
 from projections.views import read_all
 
 routes = web.RouteTableDef()
+_MORE = {"sync": ("revision", "prune", "override"), "suspend": ("duration",)}
+"""What an operator's word may say besides its reason."""
+_LONGEST_SUSPENSION = 10 * 366 * 86_400.0
 MAX_DIFFERENCES = 5000
 
 
@@ -198,16 +202,19 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     Query(request).done()
     verb = request.match_info["verb"]
     body = await body_of(request)
-    only(body, "reason", *(["revision"] if verb == "sync" else []))
+    only(body, "reason", *_MORE.get(verb, ()))
     reason = reason_of(body, required=True)
     fact: Fact
     match verb:
         case "sync":
-            return await _sync(request, subject, reason, _revision(body))
+            fact = SyncRequested(
+                reason, _revision(body), _flag(body, "prune"), _flag(body, "override")
+            )
+            return await _sync(request, subject, fact)
         case "suspend":
             if subject.suspension is not None:
                 return _unchanged(subject, subject.suspension)
-            fact = Suspended(reason)
+            fact = Suspended(reason, _until(request, body))
         case _:
             if subject.suspension is None:
                 raise _not_suspended(subject)
@@ -231,10 +238,9 @@ async def _again(request: web.Request, label: str, before: Sequence[Event]) -> w
     return reply({**answer, "targets": targets, "suspended": held.reason if held else None}, 202)
 
 
-async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
+async def _sync(request: web.Request, subject: Subject, fact: SyncRequested) -> web.Response:
     if not subject.targets:
         raise conflict("no-targets", f"{subject.label} goes to no cluster yet: see its targets")
-    fact = SyncRequested(reason, revision)
     appended = await append(request, [Write(target.stream, fact) for target in subject.targets])
     await settled(request, appended.last)
     held = subject.suspension or subject.above
@@ -313,6 +319,27 @@ def _revision(body: dict[str, Any]) -> str:
     if not isinstance(revision, str) or not re.fullmatch(r"([0-9a-f]{40})?", revision):
         raise bad_request("revision must be a commit's full id: 40 hexadecimal digits")
     return revision
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise bad_request(f"{name} must be true or false")
+    return value
+
+
+def _until(request: web.Request, body: dict[str, Any]) -> int:
+    """Return when a suspension ends by itself, in microseconds since the epoch; 0 for never."""
+    text = body.get("duration") or ""
+    if not text:
+        return 0
+    try:
+        length = seconds(text)
+    except (ValueError, TypeError) as error:
+        raise bad_request(f"duration: {error}") from error
+    if not 0 < length <= _LONGEST_SUSPENSION:
+        raise bad_request("duration must lie between 1ms and 10 years")
+    return api_of(request).clock.now() + int(length * 1_000_000)
 
 
 def _id(document: TargetDocument) -> TargetId:
