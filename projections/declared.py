@@ -56,7 +56,7 @@ class DeclaredView(StreamFold[DeclaredDocument]):
     version = 3
     document = DeclaredDocument
     types = names((Declared, Withdrawn, Suspended, Resumed))
-    kinds = ("repo", "cluster", "app")
+    kinds = ("repo", "cluster", "app", "notification")
     indexes: tuple[str, ...] = ("kind", "repository", "owner")
 
     def apply(
