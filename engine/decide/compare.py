@@ -24,6 +24,7 @@ from events.vocabulary import (
 )
 from projections.clusters import KindState
 from projections.observed import ObservedDocument
+from projections.targets import SOFT_HOLDS
 
 NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
     "new",
@@ -38,10 +39,6 @@ NOT_LISTED = "not-listed-yet"
 """The code of an object whose kind the cluster has not been asked for: wait, it will be."""
 NO_SUCH_KIND = "no-such-kind"
 """The code of a kind that the cluster does not have, so that it has no object of it either."""
-
-
-SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
-"""Codes of what is left over and does not keep a target from being synced."""
 
 
 class Held(Struct, frozen=True):

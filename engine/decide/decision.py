@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.decide.compare import (
     DRIFTED,
@@ -284,7 +285,7 @@ def _hold_facts(situation: Situation, hold: ReconcileHeld | None) -> Iterator[Fa
     if hold is None:
         yield from _lift(situation)
     elif known is None or (known.code, known.message) != (hold.code, hold.message):
-        yield hold
+        yield replace(hold, again=known is not None and known.code == hold.code)
 
 
 def _lift(situation: Situation) -> Iterator[Fact]:

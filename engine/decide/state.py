@@ -6,9 +6,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from engine.decide.compare import SOFT_HOLDS
 from engine.decide.situation import Situation
 from events.vocabulary import Health
+from projections.targets import SOFT_HOLDS
 
 
 class SyncState(StrEnum):
