@@ -21,6 +21,7 @@ import anyio
 import anyio.abc
 
 from engine.admission import Roots
+from engine.alive import is_gone, this_process
 from engine.assign import Assigner
 from engine.bodies import RenderedBodies
 from engine.bootstrap import Asked, ensure_control
@@ -149,7 +150,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
         stack.callback(pool.terminate)
-        lease = await stack.enter_async_context(hold(pool, LEASE, instance, LEASE_SECONDS))
+        lease = await stack.enter_async_context(
+            hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
+        )
         signer = await start_signing(settings, pool, log, clock)
         runner, views = await _start_views(stack, log, pool, lease, clock)
         await stack.enter_async_context(measuring.leading(views, runner.watermark))
