@@ -40,6 +40,7 @@ from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
 from engine.resolve import Resolver
 from engine.settings import Settings, exports
+from engine.signing import start_signing
 from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
 from engine.telemetry.log import TracedLog
@@ -50,6 +51,8 @@ from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
 from events.log import EventLog
 from events.postgres import open_log
+from events.proofs import Proofs
+from events.signer import Signer
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
@@ -140,9 +143,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
         stack.callback(pool.terminate)
         lease = await stack.enter_async_context(hold(pool, LEASE, instance, LEASE_SECONDS))
+        signer = await start_signing(settings, pool, log, clock)
         runner, views = await _start_views(stack, log, pool, lease, clock)
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
+        await _start_signer(stack, signer)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
         if settings.control is not None:
@@ -168,6 +173,14 @@ async def _start_views(
     stack.callback(tasks.cancel_scope.cancel)
     await tasks.start(runner.run)
     return runner, PostgresViews(pool, group, watermark=runner.watermark)
+
+
+async def _start_signer(stack: AsyncExitStack, signer: Signer) -> None:
+    """Sign as long as the engine runs, and at its end what it said last."""
+    stack.push_async_callback(signer.finish)
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+    tasks.start_soon(signer.run)
 
 
 def _report(progress: Progress) -> None:
@@ -205,6 +218,7 @@ def _api(
         secret_roots=settings.secret_roots,
         ready=unready,
         rebuild=rebuild_view,
+        proofs=Proofs(pool, log),
     )
 
 

@@ -61,6 +61,7 @@ def field(info: msgspec.structs.FieldInfo) -> Field:
 
 _DEFAULTS = {
     "data_dir": "$XDG_DATA_HOME/trueup",
+    "signing_key_file": "signing.key in data_dir",
     "redaction_key_file": "redaction.key in data_dir",
 }
 

@@ -94,6 +94,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
     ] = None
+    signing_key_file: Annotated[
+        Path | None,
+        _about("the key that checkpoints are signed with; default `signing.key` in `data_dir`"),
+    ] = None
+    checkpoint_interval: Annotated[
+        Seconds, Meta(ge=0.05, description="how often a log that grew is signed")
+    ] = 1.0
+    checkpoint_url: Annotated[
+        str | None,
+        _about("an object in an S3-like store that keeps the last signed head too (path style)"),
+    ] = None
+    checkpoint_region: Annotated[str, _about("the region of `checkpoint_url`")] = "us-east-1"
+    checkpoint_credentials_file: Annotated[
+        Path | None,
+        _about("the credentials for `checkpoint_url`, as AWS's tools keep them, profile `default`"),
+    ] = None
     allow_unconfined: Annotated[
         bool,
         _about("run renderers without namespaces where the kernel refuses them"),
@@ -134,6 +150,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def redaction_key(self) -> Path:
         """The file with the redaction key."""
         return self.redaction_key_file or self.directory / "redaction.key"
+
+    @property
+    def signing_key(self) -> Path:
+        """The file with the keys that checkpoints are signed with."""
+        return self.signing_key_file or self.directory / "signing.key"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -397,6 +418,10 @@ def _contradictions(settings: Settings) -> list[str]:
             f"listen is {settings.listen}, which other machines can reach: tokens would travel in "
             "the clear; set tls_cert and tls_key, or listen on 127.0.0.1"
         )
+    if (settings.checkpoint_url is None) != (settings.checkpoint_credentials_file is None):
+        problems.append("checkpoint_url and checkpoint_credentials_file go together")
+    if settings.checkpoint_url is not None:
+        problems += _not_an_object(settings.checkpoint_url)
     if settings.control is None and (settings.control_path or settings.control_branch):
         problems.append("control_path and control_branch say more of control, which is not set")
     if settings.retry_cap < settings.retry_base:
@@ -404,6 +429,19 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.concurrency_per_cluster > settings.concurrency_total:
         problems.append("concurrency_per_cluster is more than concurrency_total")
     return problems
+
+
+def _not_an_object(url: str) -> list[str]:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        return [f"checkpoint_url is no URL: {error}"]
+    if parts.scheme not in ("http", "https") or not host or parts.query or "@" in parts.netloc:
+        return ["checkpoint_url is not like https://s3.example.com/bucket/head"]
+    if parts.scheme == "http" and not is_loopback(host):
+        return ["checkpoint_url must be https:// where it leads to another machine"]
+    return []
 
 
 def flag_of(name: str) -> str:

@@ -421,6 +421,25 @@ class ProjectionParked(Fact, frozen=True, omit_defaults=True):
     message: str
 
 
+# Proofs: stream `log/default/checkpoints`.
+
+
+class CheckpointKeyAdded(Fact, frozen=True, omit_defaults=True):
+    """Checkpoints are signed with a further key from now on. `key`: its C2SP verifier key."""
+
+    key: str
+
+
+class RestoreAccepted(Fact, frozen=True, omit_defaults=True):
+    """A person said that a database which does not extend the last known head is right.
+
+    `head` is that head: a signed checkpoint. From here on checkpoints go by another origin.
+    """
+
+    reason: str
+    head: str
+
+
 def _all_types() -> dict[str, type[Fact]]:
     return {cls.__name__: cls for cls in Fact.__subclasses__()}
 

@@ -324,6 +324,10 @@ async def _check_server(connection: AnyConnection) -> None:
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise LogError(f"the database's encoding is {encoding}: make one with ENCODING 'UTF8'")
+    if await connection.fetchval("SHOW synchronous_commit") == "off":
+        raise LogError(
+            "synchronous_commit is off: what was acknowledged and signed could be lost; set it on"
+        )
 
 
 def _event(row: asyncpg.Record) -> Event:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from events.merkle import HASH_BYTES, Node, complete_root
+from events.merkle import HASH_BYTES, Node, complete_root, fold
 
 WIDTH = 256
 _HEIGHT = 8
@@ -146,3 +146,67 @@ def unpack(data: bytes) -> tuple[list[bytes], bytes]:
         entries.append(data[at + 2 : end])
         at = end
     return entries, data[at:]
+
+
+class FullTile(Struct, frozen=True):
+    """A tile that will never change. `root` is that of the complete subtree over its hashes."""
+
+    tile: Tile
+    root: bytes
+    hashes: bytes
+
+
+class Edge:
+    """The right edge of a tree, as its partial tiles: what it takes to go on, 255 hashes a level.
+
+    `hashes` are those of the partial tiles of a tree of `size` leaves, level by level.
+    """
+
+    def __init__(self, size: int = 0, hashes: Iterable[Sequence[bytes]] = ()) -> None:
+        self.size = size
+        self._levels = [list(level) for level in hashes]
+        widths = [len(level) for level in self._levels]
+        if widths != [tile.width if tile else 0 for tile in edge_of(size)]:
+            raise ValueError(f"partial tiles of {widths} hashes are not those of {size} leaves")
+
+    def add(self, leaves: Iterable[bytes]) -> list[FullTile]:
+        """Add leaf hashes; return the tiles that are full now, children before their parents."""
+        full: list[FullTile] = []
+        for leaf in leaves:
+            self.size += 1
+            self._add(0, leaf, full)
+        return full
+
+    def _add(self, level: int, node: bytes, full: list[FullTile]) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        hashes = self._levels[level]
+        hashes.append(node)
+        if len(hashes) == WIDTH:
+            tile = Tile(level, (self.size >> _HEIGHT * (level + 1)) - 1)
+            root = complete_root(hashes)
+            full.append(FullTile(tile, root, b"".join(hashes)))
+            hashes.clear()
+            self._add(level + 1, root, full)
+
+    def root(self) -> bytes:
+        """Return the root of the tree as it is."""
+        nodes = []
+        for hashes in reversed(self._levels):
+            start = 0
+            while start < len(hashes):
+                end = start + (1 << (len(hashes) - start).bit_length() - 1)
+                nodes.append(complete_root(hashes[start:end]))
+                start = end
+        return fold(nodes)
+
+
+def edge_of(size: int) -> list[Tile | None]:
+    """Name the partial tile of each level of a tree, None where there is none."""
+    edge: list[Tile | None] = []
+    count = size
+    while count:
+        full, width = divmod(count, WIDTH)
+        edge.append(Tile(len(edge), full, width) if width else None)
+        count = full
+    return edge

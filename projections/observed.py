@@ -6,7 +6,7 @@ came to (streams `target/…`); for one uid a lower resourceVersion never replac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -72,19 +72,21 @@ class ObservedView:
     indexes: tuple[str, ...] = ("target",)
     # A cluster has many objects, and each few events: to read all of them as of a moment costs
     # half of this an object, and a snapshot 1 KB.
-    snapshot_every = 16
+    snapshot_every = 8
+
+    def __init__(self) -> None:
+        self._last: tuple[Fact | None, dict[str, list[Observation | Result]]] = (None, {})
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the objects that were seen, or corrected."""
         match fact:
             case ObjectsObserved():
-                identities = {seen.ref.identity for seen in fact.objects}
-                return [object_key(event.stream, identity) for identity in identities]
+                cluster = event.stream
             case CorrectionApplied() | CorrectionFailed():
                 cluster = target_of(event.stream).cluster_stream
-                identities = {result.ref.identity for result in fact.results}
-                return [object_key(cluster, identity) for identity in identities]
-        return ()
+            case _:
+                return ()
+        return [object_key(cluster, identity) for identity in self._parts(fact)]
 
     def apply(
         self, key: str, document: ObservedDocument | None, event: Event, fact: Fact
@@ -92,17 +94,24 @@ class ObservedView:
         """Fold what one event says of one object."""
         cluster_stream, _, identity = key.partition("|")
         cluster = cluster_stream.split("/", 2)[2]
-        match fact:
-            case ObjectsObserved():
-                for seen in fact.objects:
-                    if seen.ref.identity == identity:
-                        document = _observe(document, seen, cluster, event)
-            case CorrectionApplied() | CorrectionFailed():
-                application = _application(event)
-                for result in fact.results:
-                    if result.ref.identity == identity:
-                        document = _correct(document, result, application, cluster, event)
+        for part in self._parts(fact).get(identity, ()):
+            if isinstance(part, Observation):
+                document = _observe(document, part, cluster, event)
+            else:
+                document = _correct(document, part, _application(event), cluster, event)
         return document
+
+    def _parts(self, fact: Fact) -> dict[str, list[Observation | Result]]:
+        """Return what a fact says of each object, by identity.
+
+        Kept for the last fact: one that is about 5,000 objects is asked about each of them.
+        """
+        if self._last[0] is not fact:
+            parts: dict[str, list[Observation | Result]] = {}
+            for part in _said(fact):
+                parts.setdefault(part.ref.identity, []).append(part)
+            self._last = (fact, parts)
+        return self._last[1]
 
     def index(self, document: ObservedDocument) -> tuple[str | None, ...]:
         """The stream of the target that the object belongs to."""
@@ -114,6 +123,15 @@ class ObservedView:
         cluster_stream, _, identity = key.partition("|")
         _, project, cluster = cluster_stream.split("/", 2)
         return object_subject(project, cluster, identity)
+
+
+def _said(fact: Fact) -> Sequence[Observation | Result]:
+    match fact:
+        case ObjectsObserved():
+            return fact.objects
+        case CorrectionApplied() | CorrectionFailed():
+            return fact.results
+    return ()
 
 
 def _application(event: Event) -> str:

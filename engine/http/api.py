@@ -12,6 +12,7 @@ from msgspec import Struct
 from engine.ports import Clock
 from events.event import Actor
 from events.log import EventLog
+from events.proofs import ProofSource
 from projections.build import Progress
 from projections.rebuild import Rebuilt
 from projections.views import Views
@@ -41,7 +42,8 @@ class Api(Struct, frozen=True):
     """The parts that handlers use.
 
     `hosts` are the names that a Host header may have; the roots are folders below which a
-    declared path may lie. `ready` returns what keeps the engine from being ready, by part.
+    declared path may lie. `ready` returns what keeps the engine from being ready, by part. A log in
+    memory has no `proofs`.
     """
 
     log: EventLog
@@ -54,6 +56,7 @@ class Api(Struct, frozen=True):
     secret_roots: tuple[Path, ...]
     ready: Callable[[], Mapping[str, str]]
     rebuild: Rebuild
+    proofs: ProofSource | None = None
     limits: Limits = Limits()
 
 

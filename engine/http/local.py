@@ -31,7 +31,7 @@ class Server(Struct, frozen=True):
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Put a file in place at once, whole, readable by its owner only."""
+    """Put a file in place at once, whole, readable by its owner only, and on disk for good."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -45,6 +45,11 @@ def write_private(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
         raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_private(path: Path) -> bytes | None:
