@@ -23,6 +23,7 @@ from engine.queue import MICROS, TargetQueue
 from engine.situations import Inventories, read_situation
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
+from engine.telemetry.instruments import FAULTS
 from events.catalog import (
     CorrectionAbandoned,
     CorrectionPlanned,
@@ -48,12 +49,13 @@ _FAULT_RETRY = 30
 
 
 class Limits(Struct, frozen=True):
-    """How much is done at once: targets and requests in total, targets per cluster, requests per
-    target."""
+    """How much is done at once: targets and requests in total, targets per cluster and per
+    application, requests per target."""
 
     targets: int = 64
     requests: int = 64
-    targets_per_cluster: int = 16
+    targets_per_cluster: int = 8
+    targets_per_application: int = 16
     requests_per_target: int = 8
 
 
@@ -88,7 +90,10 @@ class Reconciler:
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
         self.queue = TargetQueue(
-            clock, total=limits.targets, per_cluster=limits.targets_per_cluster
+            clock,
+            total=limits.targets,
+            per_cluster=limits.targets_per_cluster,
+            per_application=limits.targets_per_application,
         )
 
     async def run(self) -> None:
@@ -101,7 +106,7 @@ class Reconciler:
 
     async def _turn(self, target: TargetId) -> None:
         try:
-            with attempt(target, self.queue.call(target), self._clock.now()) as seen:
+            with attempt(target, self.queue.call(target), self._clock) as seen:
                 until = await self.reconcile(target, seen)
             if until:
                 self.queue.add_at(target, until)
@@ -113,6 +118,7 @@ class Reconciler:
         except Exception:
             # A fault in one target's turn must not stop the others.
             logger.exception("target failed", extra={"target": target.label})
+            FAULTS.add(1, {"trueup.part": "reconcile"})
             self.queue.add_at(target, self._clock.now() + _FAULT_RETRY * MICROS)
         finally:
             self.queue.done(target)
@@ -144,7 +150,8 @@ class Reconciler:
                 if decision.until:
                     return decision.until
             else:
-                seen.ended(await self._carry_out(situation, decision.plan, appended, port))
+                fact = await self._carry_out(situation, decision.plan, appended, port)
+                seen.ended(situation, decision.plan, fact, self._clock.now())
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
@@ -212,6 +219,7 @@ class Reconciler:
         except WrongVersion:
             await self._views.reached(await self._log.head())
             return None
+        seen.recorded(situation, decision, self._clock.now())
         return appended.last
 
     async def _carry_out(

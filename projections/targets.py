@@ -31,6 +31,9 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
+"""Holds that leave something over and do not keep a target from being synced."""
+
 
 class Request(Struct, frozen=True, omit_defaults=True):
     """The last sync that a person asked for."""

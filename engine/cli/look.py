@@ -181,6 +181,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("WHY", _cluster_why, wide=True),
         Column("LABELS", labels, flexible=True),
     ),
+    "notifications": (
+        Column("NOTIFICATION", lambda item: item["name"], flexible=True),
+        Column("STATE", lambda item: _told_state(item)),
+        Column("TO", lambda item: _receiver(item), flexible=True),
+        Column("DELIVERED", lambda item: item["state"]["delivered"]),
+        Column("LAST", lambda item: _told_last(item)),
+        Column("THROUGH", lambda item: item["state"]["through"], wide=True),
+        Column("POSITION", lambda item: item["position"], wide=True),
+        Column("WHY", lambda item: _told_why(item), flexible=True),
+    ),
     "repositories": (
         Column("REPOSITORY", lambda item: item["name"], flexible=True),
         Column("REF", _ref, flexible=True),
@@ -192,6 +202,29 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("STATE", _source_state, flexible=True),
     ),
 }
+
+
+def _told_state(item: Item) -> str:
+    state = item["state"]
+    failing = state["failing"]
+    if state["stopped"]:
+        return "stopped"
+    return "failing" if failing else "ok"
+
+
+def _told_why(item: Item) -> str:
+    failing = item["state"]["failing"]
+    return f"since {_since(failing['since'])}: {failing['message']}" if failing else ""
+
+
+def _told_last(item: Item) -> str:
+    last = item["state"]["last"]
+    return _since(last["at"]) if last else ""
+
+
+def _receiver(item: Item) -> str:
+    spec = item["resource"]["spec"]
+    return "slack" if "slack" in spec else str(spec["webhook"].get("url", "webhook"))
 
 
 def _source(item: Item) -> str:

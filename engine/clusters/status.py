@@ -1,6 +1,7 @@
 """What an API server's refusal means: which outcome, whose conflict, in which words. Pure.
 
-A server quotes the values that it refuses, so for a Secret its words are not passed on.
+A server quotes the values that it refuses, so for a Secret its words are not passed on, but for
+those that can hold none: a right that is missing, a quota that is full, a namespace that ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,19 @@ from events.vocabulary import Outcome
 _MAX_MESSAGE = 1000
 _MANAGER = re.compile(r'conflicts? with "([^"]{1,200})"')
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_NAME = r"[\w.:/@-]{1,300}"
+_AMOUNTS = rf"{_NAME}=\w+(?:,{_NAME}=\w+)*"
+_VALUELESS = re.compile(
+    rf"""secrets(?:[ ]"{_NAME}")?[ ]is[ ]forbidden:[ ](?:
+    User[ ]"{_NAME}"[ ]cannot[ ][a-z]+[ ]resource[ ]"secrets"[ ]in[ ]API[ ]group[ ]""
+        [ ](?:in[ ]the[ ]namespace[ ]"{_NAME}"|at[ ]the[ ]cluster[ ]scope)
+    |exceeded[ ]quota:[ ]{_NAME},[ ]requested:[ ]{_AMOUNTS},[ ]used:[ ]{_AMOUNTS},
+        [ ]limited:[ ]{_AMOUNTS}
+    |unable[ ]to[ ]create[ ]new[ ]content[ ]in[ ]namespace[ ]{_NAME}
+        [ ]because[ ]it[ ]is[ ]being[ ]terminated
+    )""",
+    re.VERBOSE | re.ASCII,
+)
 _NOT_RETRIED = (
     "failed to create typed patch object",
     "field not declared in schema",
@@ -73,10 +87,10 @@ def status_of(body: bytes) -> Status:
 
 
 def explain(response: Response, secret: bool = False) -> str:
-    """Return in one line what a server said; for a Secret only which field and why."""
+    """Return in one line what a server said; for a Secret only what can hold no value of it."""
     status = status_of(response.body)
     words = status.message
-    if secret:
+    if secret and not (response.status == 403 and _VALUELESS.fullmatch(words)):
         fields = [f"{cause.field}: {cause.reason}" for cause in status.causes if cause.field]
         words = "; ".join([status.reason, *fields]) if status.reason else ""
     return printable(words) or f"status {response.status}"

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from engine.decide.situation import Situation
 from events.vocabulary import Health
+from projections.targets import SOFT_HOLDS
 
 
 class SyncState(StrEnum):
@@ -21,10 +22,6 @@ class SyncState(StrEnum):
     SUSPENDED = "suspended"
     FAILED = "failed"
     UNASSIGNED = "unassigned"
-
-
-SOFT_HOLDS = frozenset({"protected", "prune-off"})
-"""Holds that leave something over and do not keep a target from being synced."""
 
 
 class TargetStatus(Struct, frozen=True, omit_defaults=True, rename="camel"):

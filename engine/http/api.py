@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Rebuild(Protocol):
     async def __call__(self, view: str, report: Callable[[Progress], None]) -> Rebuilt:
         """Rebuild; `report` is called now and then. Raises `ViewError` or `LogError`."""
         ...
+
+
+Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Gives metrics in the form that an Accept header asks for, and their content type."""
 
 
 class Limits(Struct, frozen=True):
@@ -58,6 +62,8 @@ class Api(Struct, frozen=True):
     rebuild: Rebuild
     proofs: ProofSource | None = None
     limits: Limits = Limits()
+    metrics: Scrape | None = None
+    """The page for Prometheus; None where it is switched off."""
 
 
 API = web.AppKey("api", Api)

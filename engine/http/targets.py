@@ -18,7 +18,7 @@ from engine.http.moment import reading
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
-from engine.http.wire import Query, body_of, full, only, plain, reply
+from engine.http.wire import Query, body_of, full, only, plain, project_of, reply
 from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
@@ -52,8 +52,8 @@ class Subject(Struct, frozen=True):
 async def list_targets(request: web.Request) -> web.Response:
     """List targets by key, with how each stands; of one application or cluster, where asked."""
     api, query = api_of(request), Query(request)
-    project = request.match_info.get("project", "")
-    application, cluster = query.text("application"), query.text("cluster")
+    project = project_of(request)
+    application, cluster = query.name("application"), query.name("cluster")
     cursor: str | None = query.text("after")
     limit, everything, at = query.limit(500), query.flag("all"), query.text("at")
     query.done()
@@ -164,19 +164,7 @@ async def act_on_target(request: web.Request) -> web.Response:
     if before := await earlier(request):
         return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
-        found = await reader.get(TARGETS, target.stream)
-        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
-        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
-        if found is None or not (found.document.assigned or is_lift):
-            raise await no_target(reader, target)
-        application = await reader.get(DECLARED, target.app_stream)
-    subject = Subject(
-        target.label,
-        target.stream,
-        (target,),
-        found.document.suspended,
-        application.document.suspended if application else None,
-    )
+        subject = await target_subject(reader, target, request.match_info["verb"])
     return await _act(request, subject)
 
 
@@ -184,14 +172,37 @@ async def act_on_target(request: web.Request) -> web.Response:
 async def act_on_application(request: web.Request) -> web.Response:
     """Ask something of an application: a sync of each of its targets, or a pause of all."""
     project, name = request.match_info["project"], request.match_info["name"]
-    app_stream = stream("app", project, name)
     if before := await earlier(request):
         return await _again(request, name, before)
     async with api_of(request).views.snapshot() as reader:
-        found = await declared_document(reader, "Application", project, app_stream)
-        targets = await read_all(reader, TARGETS, where={"application": app_stream})
+        subject = await application_subject(reader, project, name)
+    return await _act(request, subject)
+
+
+async def target_subject(reader: Reader, target: TargetId, verb: str) -> Subject:
+    """Return a target as what somebody acts on; refuses one of which this cannot be asked."""
+    found = await reader.get(TARGETS, target.stream)
+    # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+    is_lift = verb == "resume" and found and found.document.suspended
+    if found is None or not (found.document.assigned or is_lift):
+        raise await no_target(reader, target)
+    application = await reader.get(DECLARED, target.app_stream)
+    return Subject(
+        target.label,
+        target.stream,
+        (target,),
+        found.document.suspended,
+        application.document.suspended if application else None,
+    )
+
+
+async def application_subject(reader: Reader, project: str, name: str) -> Subject:
+    """Return an application as what somebody acts on; refuses one that is not declared."""
+    app_stream = stream("app", project, name)
+    found = await declared_document(reader, "Application", project, app_stream)
+    targets = await read_all(reader, TARGETS, where={"application": app_stream})
     assigned = tuple(_id(item.document) for item in targets if item.document.assigned)
-    return await _act(request, Subject(name, app_stream, assigned, found.document.suspended))
+    return Subject(name, app_stream, assigned, found.document.suspended)
 
 
 async def _act(request: web.Request, subject: Subject) -> web.Response:
@@ -199,11 +210,18 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     verb = request.match_info["verb"]
     body = await body_of(request)
     only(body, "reason", *(["revision"] if verb == "sync" else []))
-    reason = reason_of(body, required=True)
+    revision = _revision(body) if verb == "sync" else ""
+    return await ask(request, subject, verb, reason_of(body, required=True), revision)
+
+
+async def ask(
+    request: web.Request, subject: Subject, verb: str, reason: str, revision: str = ""
+) -> web.Response:
+    """Put on record what the request's actor asks of a subject; the answer is the API's."""
     fact: Fact
     match verb:
         case "sync":
-            return await _sync(request, subject, reason, _revision(body))
+            return await _sync(request, subject, reason, revision)
         case "suspend":
             if subject.suspension is not None:
                 return _unchanged(subject, subject.suspension)

@@ -266,6 +266,65 @@ class Product:
         return None
 
 
+class App:
+    """An application of one file in a repository of its own, on one cluster.
+
+    The repository, the application and the target go by `name`; `namespace` is where objects
+    without one go.
+    """
+
+    def __init__(
+        self, product: Product, name: str, *, cluster: str = "real", namespace: str = ""
+    ) -> None:
+        self.product, self.name, self.cluster = product, name, cluster
+        self.namespace = namespace or name
+        self.repository = product.repository(name)
+        self.target = f"{name}@{cluster}"
+        self.stream = f"target/default/{self.target}"
+
+    def commit(self, *objects: Mapping[str, Any]) -> str:
+        """Commit these objects, and no others; return the commit's id."""
+        return self.repository.commit({"all.yaml": manifests(*objects)})
+
+    async def declare(self, **sync: Any) -> None:
+        """Declare the application."""
+        await self.product.application(
+            self.name, self.repository, cluster=self.cluster, namespace=self.namespace, sync=sync
+        )
+
+    async def synced(self, commit: str = "", timeout: float = 60) -> None:
+        """Wait until the target is synced to a commit, or to what it knows."""
+        await self.product.wait(self.target, revision=commit, timeout=timeout)
+
+    async def until(self, sync: str) -> dict[str, Any]:
+        """Wait until the target's sync state is this; return how it stands."""
+        with anyio.fail_after(60):
+            while True:
+                status = await self.product.status(self.target)
+                if status["sync"] == sync:
+                    return status
+                await anyio.sleep(0.05)
+
+    async def event(
+        self,
+        kind: str,
+        after: int = 0,
+        matches: Callable[[dict[str, Any]], bool] = lambda _: True,
+    ) -> dict[str, Any]:
+        """Wait for an event of the target after a position; return its payload."""
+
+        def suits(event: dict[str, Any]) -> bool:
+            return matches(event["payload"])
+
+        event = await self.product.next_event(kind, after, suits, stream=self.stream)
+        return dict(event["payload"])
+
+    async def events(self, kind: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return the payloads of the target's events of a type."""
+        found = await self.product.events(after, type=kind, stream=self.stream)
+        return [event["payload"] for event in found]
+
+
 def resource(kind: str, name: str, **spec: Any) -> dict[str, Any]:
     """Return a declared resource of ours."""
     return {

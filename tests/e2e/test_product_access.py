@@ -14,9 +14,8 @@ import yaml
 
 from tests.e2e.conftest import MakeProduct
 from tests.e2e.harness import ControlPlane
-from tests.e2e.product import Product, configmap, manifests
+from tests.e2e.product import App, Product, configmap
 from tests.e2e.users import User
-from tests.repositories import Repository
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -60,30 +59,27 @@ class Plugin:
         return len(self._count.read_text())
 
 
-class Login:
+class Login(App):
     """A cluster that is reached by one kubeconfig, and an application of one ConfigMap on it."""
 
     def __init__(self, product: Product, plane: ControlPlane, namespace: str, name: str) -> None:
-        self.product, self.plane, self.namespace, self.name = product, plane, namespace, name
-        self.repository: Repository = product.repository(name)
+        super().__init__(product, name, cluster=name, namespace=namespace)
+        self.plane = plane
         self.changes = 0
 
-    async def declare(self, kubeconfig: Path) -> None:
+    async def start(self, kubeconfig: Path) -> None:
         """Declare all of it."""
-        await self.product.cluster(self.name, kubeconfig)
-        await self.product.application(
-            self.name, self.repository, cluster=self.name, namespace=self.namespace
-        )
+        await self.product.cluster(self.cluster, kubeconfig)
+        await self.declare()
 
-    def commit(self) -> str:
-        """Commit a change."""
+    def commit_change(self) -> str:
+        """Commit another value."""
         self.changes += 1
-        content = configmap(self.name, n=str(self.changes))
-        return self.repository.commit({"all.yaml": manifests(content)})
+        return self.commit(configmap(self.name, n=str(self.changes)))
 
     async def commit_and_render(self) -> None:
         """Commit a change and wait until the engine knows it, whatever comes of it."""
-        commit = self.commit()
+        commit = self.commit_change()
         await self.product.next_event(
             "RevisionResolved",
             matches=lambda event: event["payload"]["commit"] == commit,
@@ -93,8 +89,8 @@ class Login:
     async def change(self) -> str:
         """Commit a change, wait until it is in the cluster, and return who wrote it there."""
         since = self.plane.audit.position()
-        commit = self.commit()
-        await self.product.wait(f"{self.name}@{self.name}", revision=commit)
+        commit = self.commit_change()
+        await self.synced(commit)
         live = await self.plane.get("configmap", self.name, "-n", self.namespace)
         assert live["data"] == {"n": str(self.changes)}
         written = await self.plane.audit.wait_for(
@@ -138,7 +134,7 @@ async def test_by_certificate_and_by_token(
 ) -> None:
     for user in ("admin", "engine"):
         login = Login(engine, plane, namespace, user)
-        await login.declare(plane.kubeconfig(user))
+        await login.start(plane.kubeconfig(user))
         assert await login.change() == user
         (connected,) = await engine.events(
             stream=f"cluster/default/{user}", type="ClusterConnected"
@@ -165,7 +161,7 @@ async def test_a_login_that_runs_out_is_renewed_without_a_gap(
 async def _certificate(plane: ControlPlane, engine: Product, namespace: str, folder: Path) -> None:
     group = ("system:masters",)
     login = Login(engine, plane, namespace, "certificate")
-    await login.declare(plane.add_user(User("first", group, lifetime=timedelta(seconds=12))))
+    await login.start(plane.add_user(User("first", group, lifetime=timedelta(seconds=12))))
     assert await login.change() == "first"
     engine.kubeconfig("certificate", plane.add_user(User("second", group)))
     await login.change_until("second")
@@ -181,7 +177,7 @@ async def _token_file(plane: ControlPlane, engine: Product, namespace: str, fold
     config["users"][0]["user"] = {"tokenFile": "token"}
     written = folder / "token-file.yaml"
     written.write_text(yaml.safe_dump(config))
-    await login.declare(written)
+    await login.start(written)
     assert await login.change() == ROBOT
     token.write_text(await plane.service_account_token("default", "heir", timedelta(hours=1)))
     await login.change_until(HEIR)
@@ -195,7 +191,7 @@ async def _plugin_that_says_when(
     plugin = Plugin(plane, folder / "says")
     ends = datetime.now(UTC) + timedelta(seconds=24)
     plugin.give(await plane.service_account_token("default", "robot", timedelta(hours=1)), ends)
-    await login.declare(plugin.kubeconfig(login.name))
+    await login.start(plugin.kubeconfig(login.name))
     assert await login.change() == ROBOT
     plugin.give(await plane.service_account_token("default", "heir", timedelta(hours=1)))
     await login.change_until(HEIR)
@@ -211,7 +207,7 @@ async def _plugin_that_does_not(
     login = Login(engine, plane, namespace, "plugin-without-expiry")
     plugin = Plugin(plane, folder / "silent")
     plugin.give(await plane.service_account_token("default", "robot", SHORT))
-    await login.declare(plugin.kubeconfig(login.name))
+    await login.start(plugin.kubeconfig(login.name))
     assert await login.change() == ROBOT
     plugin.give(await plane.service_account_token("default", "heir", timedelta(hours=1)))
     await login.change_until(HEIR)
@@ -224,22 +220,21 @@ async def _certificate_that_comes_late(
 ) -> None:
     login = Login(engine, plane, namespace, "late")
     group = ("system:masters",)
-    await login.declare(plane.add_user(User("early", group, lifetime=timedelta(seconds=8))))
+    await login.start(plane.add_user(User("early", group, lifetime=timedelta(seconds=8))))
     assert await login.change() == "early"
     # The engine has no reason to speak to an idle cluster just when the certificate expires.
-    stream = "target/default/late@late"
-    while not await engine.events(stream=stream, type="CorrectionFailed"):
+    while not await login.events("CorrectionFailed"):
         await login.commit_and_render()
-    failed = await engine.next_event("CorrectionFailed", stream=stream)
-    assert failed["payload"]["code"] == "unreachable"
-    assert "credentials" in failed["payload"]["message"]
+    failed = await login.event("CorrectionFailed")
+    assert failed["code"] == "unreachable"
+    assert "credentials" in failed["message"]
     lost = await engine.next_event("ClusterLost", stream="cluster/default/late")
     assert lost["payload"]["code"] == "unauthorised"
-    held = await engine.next_event("ReconcileHeld", stream=stream)
-    assert held["payload"]["code"] == "cluster-lost"
-    assert "unauthorised" in held["payload"]["message"]
+    held = await login.event("ReconcileHeld")
+    assert held["code"] == "cluster-lost"
+    assert "unauthorised" in held["message"]
     engine.kubeconfig("late", plane.add_user(User("renewed", group)))
-    await engine.next_event("HoldLifted", stream=stream)
+    await login.event("HoldLifted")
     assert await login.change() == "renewed"
     told = await engine.cli("timeline", "cluster/late")
     assert told.stdout.index("unauthorised") < told.stdout.rindex("cluster answers")
@@ -250,9 +245,9 @@ async def _plugin_that_was_not_allowed(
 ) -> None:
     mark = folder / "mark"
     await engine.cluster("not-allowed", plane.add_exec_user("touch", ["/bin/touch", str(mark)]))
-    repository = engine.repository("not-allowed")
-    repository.commit({"all.yaml": manifests(configmap("never"))})
-    await engine.application("not-allowed", repository, cluster="not-allowed")
+    app = App(engine, "not-allowed", cluster="not-allowed", namespace=namespace)
+    app.commit(configmap("never"))
+    await app.declare()
     lost = await engine.next_event("ClusterLost", stream="cluster/default/not-allowed")
     assert lost["payload"]["code"] == "exec-refused"
     assert "exec_plugins" in lost["payload"]["message"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.product import Product, configmap, manifests, named
+from tests.e2e.product import App, Product, configmap, named
 
 pytestmark = pytest.mark.anyio
 
@@ -15,14 +15,11 @@ async def test_a_foreign_object_is_taken_when_its_owner_lets_go_and_then_defende
 ) -> None:
     theirs = configmap("shared", a="theirs", b="theirs")
     await cluster.apply(theirs, manager="somebody", namespace=namespace)
-    repository = product.repository(namespace)
-    repository.commit(
-        {"all.yaml": manifests(configmap("shared", a="ours"), configmap("own", a="1"))}
-    )
-    target = await product.application(namespace, repository, namespace=namespace)
-    stream = f"target/default/{target}"
+    app = App(product, namespace)
+    app.commit(configmap("shared", a="ours"), configmap("own", a="1"))
+    await app.declare()
 
-    failed = (await product.next_event("CorrectionFailed", stream=stream))["payload"]
+    failed = await app.event("CorrectionFailed")
     assert failed["code"] == "conflict"
     result = named(failed["results"], "ConfigMap", "shared")
     assert result["managers"] == ["somebody"]
@@ -30,11 +27,12 @@ async def test_a_foreign_object_is_taken_when_its_owner_lets_go_and_then_defende
     assert named(failed["results"], "ConfigMap", "own")["outcome"] == "created"
     live = await cluster.get("configmap", "shared", "-n", namespace)
     assert live["data"] == theirs["data"]
-    told = await product.cli("get", "targets", target)
+    assert "somebody owns .data.a" in (await app.until("failed"))["reason"]
+    told = await product.cli("timeline", app.target)
     assert "somebody owns .data.a" in told.stdout
 
     await cluster.apply(configmap("shared", b="theirs"), manager="somebody", namespace=namespace)
-    await product.wait(target)
+    await app.synced()
     live = await cluster.get("configmap", "shared", "-n", namespace)
     assert live["data"] == {"a": "ours", "b": "theirs"}
     owners = {entry["manager"]: entry for entry in live["metadata"]["managedFields"]}
@@ -43,12 +41,12 @@ async def test_a_foreign_object_is_taken_when_its_owner_lets_go_and_then_defende
     assert owners["somebody"]["fieldsV1"]["f:data"] == {"f:b": {}}
 
     await cluster.apply(theirs, manager="somebody", namespace=namespace)
-    drift = await product.next_event("DriftDetected", stream=stream)
-    (difference,) = drift["payload"]["differences"]
+    drift = await app.event("DriftDetected")
+    (difference,) = drift["differences"]
     assert difference["path"] == ".data.a"
     assert (difference["before"], difference["after"]) == ("ours", "theirs")
     assert (difference["manager"], difference["operation"]) == ("somebody", "Apply")
-    resolved = await product.next_event("DriftResolved", stream=stream)
-    assert resolved["payload"]["how"] == "corrected"
+    resolved = await app.event("DriftResolved")
+    assert resolved["how"] == "corrected"
     live = await cluster.get("configmap", "shared", "-n", namespace)
     assert live["data"] == {"a": "ours", "b": "theirs"}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
 from engine.objects.ownership import LABEL_SELECTOR
 from tests.e2e.harness import ControlPlane
-from tests.e2e.product import Product, configmap, kubernetes, manifests, named
+from tests.e2e.product import App, Product, configmap, kubernetes, named
 from tests.e2e.users import User
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -61,24 +60,20 @@ class Rights:
         return bool(answer.body["status"]["allowed"])
 
 
-class Case:
+class Case(App):
     """An application of an object of each resource, on a cluster that one user's rights bound."""
 
     def __init__(self, plane: ControlPlane, product: Product, namespace: str) -> None:
-        self.plane, self.product, self.namespace = plane, product, namespace
+        super().__init__(product, namespace, cluster=namespace)
+        self.plane = plane
         self.rights = Rights(plane, namespace)
-        self.repository = product.repository(namespace)
-        self.target = f"{namespace}@{namespace}"
-        self.stream = f"target/default/{self.target}"
 
-    async def declare(self) -> None:
+    async def start(self) -> None:
         """Declare the cluster and the application."""
-        await self.product.cluster(self.namespace, self.plane.add_user(User(self.rights.user)))
-        await self.product.application(
-            self.namespace, self.repository, cluster=self.namespace, namespace=self.namespace
-        )
+        await self.product.cluster(self.cluster, self.plane.add_user(User(self.rights.user)))
+        await self.declare()
 
-    def commit(self, n: int, *, without: str = "") -> str:
+    def commit_all(self, n: int, *, without: str = "") -> str:
         """Commit the objects, all with the value `n`."""
         limits = [{"type": "Container", "default": {"cpu": str(n)}}]
         objects = [
@@ -89,7 +84,7 @@ class Case:
             kubernetes("v1", "LimitRange", "limits", spec={"limits": limits}),
         ]
         kept = [item for item in objects if item["kind"] != without]
-        return self.repository.commit({"all.yaml": manifests(*kept)})
+        return self.commit(*kept)
 
     async def there(self) -> set[str]:
         """Return the kinds of what the application has in the cluster."""
@@ -97,12 +92,6 @@ class Case:
             ",".join(RESOURCES), "-n", self.namespace, "-l", LABEL_SELECTOR
         )
         return {item["kind"] for item in found["items"]}
-
-    async def event(self, kind: str, after: int = 0) -> Mapping[str, Any]:
-        """Wait for an event of the target; return its payload."""
-        event = await self.product.next_event(kind, after, stream=self.stream)
-        payload: Mapping[str, Any] = event["payload"]
-        return payload
 
     async def until_config(self, n: int) -> None:
         """Wait until the ConfigMap has a value."""
@@ -123,8 +112,8 @@ async def test_kinds_that_may_not_be_listed_or_watched_are_unknown_and_hold_up_n
     case: Case,
 ) -> None:
     await case.rights.without(secrets="list", services="watch")
-    case.commit(1)
-    await case.declare()
+    case.commit_all(1)
+    await case.start()
 
     held = await case.event("ReconcileHeld")
     assert held["code"] == "forbidden"
@@ -142,7 +131,7 @@ async def test_kinds_that_may_not_be_listed_or_watched_are_unknown_and_hold_up_n
     status = await case.product.status(case.target)
     assert (status["sync"], status["code"]) == ("held", "forbidden")
 
-    case.commit(2)
+    case.commit_all(2)
     await case.until_config(2)
     await case.plane.kubectl(
         *("patch", "configmap", "config", "-n", case.namespace, "-p", '{"data": {"n": "9"}}')
@@ -151,14 +140,14 @@ async def test_kinds_that_may_not_be_listed_or_watched_are_unknown_and_hold_up_n
     await case.until_config(2)
 
     await case.rights.without()
-    await case.product.wait(case.target)
+    await case.synced()
     assert await case.there() == {"ConfigMap", "Secret", "Service", "ServiceAccount", "LimitRange"}
 
 
 async def test_what_may_not_be_written_fails_by_name_and_the_rest_is_done(case: Case) -> None:
     await case.rights.without(serviceaccounts="patch")
-    case.commit(1)
-    await case.declare()
+    case.commit_all(1)
+    await case.start()
     failed = await case.event("CorrectionFailed")
     assert failed["code"] == "forbidden"
     result = named(failed["results"], "ServiceAccount", "account")
@@ -167,14 +156,14 @@ async def test_what_may_not_be_written_fails_by_name_and_the_rest_is_done(case: 
     others = [each for each in failed["results"] if each is not result]
     assert {each["outcome"] for each in others} == {"created"}
     assert await case.there() == {"ConfigMap", "Secret", "Service", "LimitRange"}
-    told = await case.product.cli("get", "targets", case.target)
-    assert "forbidden" in told.stdout
+    status = await case.until("failed")
+    assert (status["code"], "ServiceAccount/account" in status["reason"]) == ("forbidden", True)
     await case.rights.without()
-    await case.product.wait(case.target)
+    await case.synced()
 
     await case.rights.without(limitranges="delete")
     after = await case.product.position()
-    commit = case.commit(2, without="LimitRange")
+    commit = case.commit_all(2, without="LimitRange")
     failed = await case.event("CorrectionFailed", after)
     assert failed["code"] == "forbidden"
     result = named(failed["results"], "LimitRange", "limits")
@@ -183,7 +172,7 @@ async def test_what_may_not_be_written_fails_by_name_and_the_rest_is_done(case: 
     await case.until_config(2)
     assert await case.there() == {"ConfigMap", "Secret", "Service", "ServiceAccount", "LimitRange"}
     await case.rights.without()
-    await case.product.wait(case.target, revision=commit)
+    await case.synced(commit)
     assert await case.there() == {"ConfigMap", "Secret", "Service", "ServiceAccount"}
 
 
@@ -209,15 +198,14 @@ async def test_an_api_group_that_fails_makes_only_its_own_kinds_unknown(
         kubernetes("v1", "Service", "nobody", spec={"ports": [{"port": 443}]}),
         namespace=namespace,
     )
-    repository = product.repository(namespace)
+    app = App(product, namespace)
     widget = kubernetes(f"{group}/v1", "Widget", "widget", spec={"size": 1})
-    repository.commit({"all.yaml": manifests(configmap("config", n="1"), widget)})
-    target = await product.application(namespace, repository, namespace=namespace)
-    stream = f"target/default/{target}"
-    held = await product.next_event("ReconcileHeld", stream=stream)
-    assert held["payload"]["code"] == "group-unavailable"
-    assert [ref["kind"] for ref in held["payload"]["objects"]] == ["Widget"]
-    assert f"{group}/v1" in held["payload"]["message"]
+    app.commit(configmap("config", n="1"), widget)
+    await app.declare()
+    held = await app.event("ReconcileHeld")
+    assert held["code"] == "group-unavailable"
+    assert [ref["kind"] for ref in held["objects"]] == ["Widget"]
+    assert f"{group}/v1" in held["message"]
     await plane.get("configmap", "config", "-n", namespace)
     unreadable = await product.events(stream="cluster/default/real", type="KindUnreadable")
     assert [event["payload"]["kind"] for event in unreadable] == ["Widget"]
@@ -234,6 +222,6 @@ async def test_an_api_group_that_fails_makes_only_its_own_kinds_unknown(
             spec={"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
         )
     )
-    await product.wait(target)
+    await app.synced()
     assert (await plane.get(f"widgets.{group}", "widget", "-n", namespace))["spec"] == {"size": 1}
     await plane.kubectl("delete", "crd", f"widgets.{group}")

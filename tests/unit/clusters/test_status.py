@@ -95,6 +95,26 @@ def test_a_secrets_refusal_names_fields_and_no_values() -> None:
     assert explain(_answer(500, 'cannot parse "hunter2"'), secret=True) == "status 500"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        'secrets "x" is forbidden: User "system:serviceaccount:a" cannot patch resource "secrets" '
+        'in API group "" in the namespace "shop"',
+        'secrets is forbidden: User "jane" cannot list resource "secrets" in API group "" at the '
+        "cluster scope",
+        'secrets "x" is forbidden: exceeded quota: few, requested: secrets=1,count/secrets=1, '
+        "used: count/secrets=1,secrets=4, limited: count/secrets=1,secrets=10",
+        'secrets "x" is forbidden: unable to create new content in namespace shop because it is '
+        "being terminated",
+    ],
+)
+def test_a_secrets_refusal_that_can_hold_no_value_is_passed_on(words: str) -> None:
+    assert explain(_answer(403, words, "Forbidden"), secret=True) == words
+    for more in (words + ' "hunter2"', "hunter2 " + words, words.replace("forbidden:", "f:")):
+        assert explain(_answer(403, more, "Forbidden"), secret=True) == "Forbidden"
+    assert explain(_answer(422, words, "Invalid"), secret=True) == "Invalid"
+
+
 @given(st.binary())
 def test_any_body_is_some_status(body: bytes) -> None:
     status_of(body)

@@ -1,0 +1,19 @@
+"""All pages, put into an application."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from engine.http.pages import fleet, live, login, target, timeline
+from engine.http.pages.behind import Distances
+from engine.http.pages.gate import SESSIONS
+from engine.http.pages.sessions import Sessions
+from engine.ports import Clock
+
+
+def add_pages(app: web.Application, clock: Clock) -> None:
+    """Add the pages' routes, and what they remember between requests."""
+    app[SESSIONS] = Sessions(clock)
+    app[fleet.DISTANCES] = Distances()
+    for room in (login, fleet, target, timeline, live):
+        app.add_routes(room.routes)

@@ -1,0 +1,383 @@
+"""What a real API server does with what the product sends: kinds, finalizers, admission, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+
+from tests.e2e.cluster import Cluster
+from tests.e2e.harness import ControlPlane
+from tests.e2e.product import App, Product, configmap, kubernetes, named
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+
+ADMISSION = "admissionregistration.k8s.io/v1"
+HOLD = "example.org/hold"
+KEEP = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+@pytest.fixture
+def app(product: Product, namespace: str) -> App:
+    return App(product, namespace)
+
+
+def definition(group: str) -> dict[str, Any]:
+    """Return a definition of the kind Widget."""
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": KEEP}}
+    names = {"plural": "widgets", "kind": "Widget"}
+    return kubernetes(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        f"widgets.{group}",
+        spec={"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+    )
+
+
+async def put_finalizers(cluster: Cluster, what: str, namespace: str, *names: str) -> None:
+    """Replace an object's finalizers, as somebody with kubectl."""
+    patch = [{"op": "add", "path": "/metadata/finalizers", "value": list(names)}]
+    await cluster.kubectl(
+        *("patch", what, "-n", namespace, "--type=json", "-p", orjson.dumps(patch).decode())
+    )
+
+
+async def test_a_definition_and_its_objects_come_in_one_commit(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, group = control_plane, f"{app.name}.example.org"
+    inner = f"{app.name}-inner"
+    widget = kubernetes(f"{group}/v1", "Widget", "one", inner, spec={"size": 1})
+    extra = kubernetes(f"{group}/v1", "Widget", "two", spec={"size": 2})
+    # Written in an order that no server would take.
+    app.commit(widget, extra, definition(group), kubernetes("v1", "Namespace", inner))
+    since = plane.audit.position()
+    await app.declare()
+    await app.synced()
+    assert not await app.events("CorrectionFailed")
+    refused = [event for event in plane.audit.writes("engine", since) if event.code >= 400]
+    assert not refused, "nothing was sent before its kind and its namespace were there"
+
+    await plane.kubectl(
+        *("patch", f"widgets.{group}", "one", "-n", inner, "--type=merge"),
+        *("-p", '{"spec": {"size": 9}}'),
+    )
+    drift = await app.event("DriftDetected")
+    (difference,) = drift["differences"]
+    assert (difference["path"], difference["before"], difference["after"]) == (".spec.size", 1, 9)
+    await app.event("DriftResolved")
+    assert (await plane.get(f"widgets.{group}", "one", "-n", inner))["spec"] == {"size": 1}
+
+    commit = app.commit(configmap("left"))
+    await app.synced(commit)
+    assert not (await plane.get(f"widgets.{group}", "-A"))["items"]
+    held = await app.event("ReconcileHeld", matches=lambda hold: hold["code"] == "protected")
+    assert {ref["kind"] for ref in held["objects"]} == {"CustomResourceDefinition", "Namespace"}
+    await plane.get("crd", f"widgets.{group}")
+    await plane.kubectl("delete", "crd", f"widgets.{group}")
+    await plane.kubectl("delete", "namespace", inner, "--wait=false")
+
+
+async def test_an_object_with_a_finalizer_is_waited_for_whoever_deletes_it(
+    cluster: Cluster, app: App
+) -> None:
+    kept = configmap("kept", a="1")
+    kept["metadata"]["finalizers"] = [HOLD]
+    app.commit(kept, configmap("other", a="1"))
+    await app.declare()
+    await app.synced()
+    before = (await cluster.get("configmap", "kept", "-n", app.name))["metadata"]["uid"]
+
+    await cluster.kubectl("delete", "configmap", "kept", "-n", app.name, "--wait=false")
+    held = await app.event("ReconcileHeld")
+    assert held["code"] == "terminating"
+    assert [ref["name"] for ref in held["objects"]] == ["kept"]
+    # It holds up nothing else.
+    app.commit(kept, configmap("other", a="2"))
+    await cluster.kubectl(
+        *("wait", "configmap/other", "-n", app.name, "--for=jsonpath={.data.a}=2")
+    )
+    await put_finalizers(cluster, "configmap/kept", app.name)
+    drift = await app.event("DriftDetected")
+    assert [item["kind"] for item in drift["differences"]] == ["missing"]
+    await app.synced()
+    live = await cluster.get("configmap", "kept", "-n", app.name)
+    assert live["metadata"]["uid"] != before
+    assert live["metadata"]["finalizers"] == [HOLD]
+
+    after = await app.product.position()
+    commit = app.commit(configmap("other", a="2"))
+    applied = await app.event("CorrectionApplied", after)
+    assert named(applied["results"], "ConfigMap", "kept")["outcome"] == "deleted"
+    await app.synced(commit)
+    live = await cluster.get("configmap", "kept", "-n", app.name)
+    assert live["metadata"]["deletionTimestamp"]
+    await put_finalizers(cluster, "configmap/kept", app.name)
+    gone = await app.product.next_event(
+        "ObjectsObserved",
+        after,
+        lambda event: any(
+            seen["ref"]["name"] == "kept" and seen["presence"] == "absent"
+            for seen in event["payload"]["objects"]
+        ),
+        stream="cluster/default/real",
+    )
+    assert len(await app.events("CorrectionPlanned", gone["position"])) == 0
+
+
+async def test_a_deletion_in_the_foreground_is_waited_for_and_then_mended(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, labels = control_plane, {"app": "web"}
+    container = {"name": "web", "image": "example.org/web:1"}
+    deployment = kubernetes(
+        "apps/v1",
+        "Deployment",
+        "web",
+        spec={
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    )
+    app.commit(deployment)
+    await app.declare()
+    await app.product.wait(app.target, "healthy")
+    (replicas,) = (await plane.get("replicaset", "-n", app.name))["items"]
+    name = replicas["metadata"]["name"]
+    await put_finalizers(plane, f"replicaset/{name}", app.name, HOLD)
+    await plane.kubectl(
+        *("delete", "deployment", "web", "-n", app.name, "--cascade=foreground", "--wait=false")
+    )
+    held = await app.event("ReconcileHeld")
+    assert held["code"] == "terminating"
+    assert "Deployment/web" in held["message"]
+    await plane.kubectl(
+        *("wait", f"replicaset/{name}", "-n", app.name),
+        "--for=jsonpath={.metadata.deletionTimestamp}",
+    )
+    await put_finalizers(plane, f"replicaset/{name}", app.name)
+    resolved = await app.event("DriftResolved")
+    assert resolved["how"] == "corrected"
+    await app.product.wait(app.target, "healthy")
+
+
+async def test_a_namespace_that_is_stuck_is_named_and_filled_again_when_it_is_gone(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, inner = control_plane, f"{app.name}-inner"
+    space, first = kubernetes("v1", "Namespace", inner), configmap("first", inner, a="1")
+    app.commit(space, first)
+    await app.declare()
+    await app.synced()
+    before = (await plane.get("namespace", inner))["metadata"]["uid"]
+    await put_finalizers(plane, "configmap/first", inner, HOLD)
+    await plane.kubectl("delete", "namespace", inner, "--wait=false")
+    held = await app.event("ReconcileHeld")
+    assert held["code"] == "terminating"
+    assert "Namespace" in {ref["kind"] for ref in held["objects"]}
+
+    app.commit(space, first, configmap("second", inner, a="1"))
+    failed = await app.event("CorrectionFailed")
+    assert named(failed["results"], "ConfigMap", "second")["outcome"] == "failed"
+    assert "because it is being terminated" in failed["message"]
+    await put_finalizers(plane, "configmap/first", inner)
+    await app.synced()
+    assert (await plane.get("namespace", inner))["metadata"]["uid"] != before
+    for name in ("first", "second"):
+        assert (await plane.get("configmap", name, "-n", inner))["data"] == {"a": "1"}
+    await plane.kubectl("delete", "namespace", inner, "--wait=false")
+
+
+async def test_what_a_quota_refuses_is_named_and_done_when_there_is_room(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane = control_plane
+    quota = kubernetes("v1", "ResourceQuota", "few", spec={"hard": {"count/secrets": "1"}})
+    await plane.apply(quota, namespace=app.name)
+    counted = "--for=jsonpath={.status.used.count/secrets}=0"
+    await plane.kubectl("wait", "resourcequota/few", "-n", app.name, counted)
+    secrets = [kubernetes("v1", "Secret", name, stringData={"a": "1"}) for name in ("one", "two")]
+    app.commit(*secrets, configmap("config"))
+    await app.declare()
+    failed = await app.event("CorrectionFailed")
+    assert failed["code"] == "forbidden"
+    outcomes = sorted(each["outcome"] for each in failed["results"])
+    assert outcomes == ["created", "created", "forbidden"]
+    assert "exceeded quota: few" in failed["message"]
+    quota["spec"]["hard"]["count/secrets"] = "2"
+    await plane.apply(quota, namespace=app.name)
+    await app.synced()
+
+
+async def test_what_an_admission_policy_denies_is_told_in_its_words(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, message = control_plane, f"no widget may be called that in {app.name}"
+    await _admit(
+        plane,
+        app.name,
+        "Validating",
+        validations=[
+            {"expression": "!has(object.data) || !('bad' in object.data)", "message": message}
+        ],
+    )
+
+    async def denies() -> bool:
+        probe = configmap("probe", app.name, bad="1")
+        command = ("create", "-f", "-", "--dry-run=server")
+        return (await plane.kubectl(*command, stdin=probe, check=False)).status != 0
+
+    await _until(denies)
+    app.commit(configmap("good", a="1"), configmap("poor", bad="1"))
+    await app.declare()
+    failed = await app.event("CorrectionFailed")
+    result = named(failed["results"], "ConfigMap", "poor")
+    assert result["outcome"] == "invalid"
+    assert message in result["message"]
+    assert named(failed["results"], "ConfigMap", "good")["outcome"] == "created"
+    told = await app.product.cli("timeline", app.target)
+    assert message in told.stdout
+    commit = app.commit(configmap("good", a="1"), configmap("poor", a="1"))
+    await app.synced(commit)
+    await plane.kubectl(
+        "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", app.name
+    )
+
+
+async def test_what_an_admission_policy_rewrites_is_shown_and_not_fought(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane = control_plane
+    rewrite = 'Object{data: {"mode": "enforced", "added": "by policy"}}'
+    await _admit(
+        plane,
+        app.name,
+        "Mutating",
+        reinvocationPolicy="Never",
+        mutations=[
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": rewrite}}
+        ],
+    )
+
+    async def rewrites() -> bool:
+        probe = configmap("probe", app.name, mode="asked")
+        command = ("create", "-f", "-", "--dry-run=server", "-o", "json")
+        return bool(
+            (await plane.kubectl(*command, stdin=probe)).json()["data"]["mode"] == "enforced"
+        )
+
+    await _until(rewrites)
+    since = plane.audit.position()
+    app.commit(configmap("config", mode="asked", n="1"), configmap("fence"))
+    await app.declare()
+    await app.synced()
+    (applied,) = await app.events("CorrectionApplied")
+    result = named(applied["results"], "ConfigMap", "config")
+    (mutated,) = result["mutated"]
+    assert (mutated["kind"], mutated["path"]) == ("mutated-on-admission", ".data.mode")
+    assert (mutated["before"], mutated["after"]) == ("asked", "enforced")
+    live = (await plane.get("configmap", "config", "-n", app.name))["data"]
+    assert live == {"mode": "enforced", "added": "by policy", "n": "1"}
+    told = await app.product.cli("diff", app.target)
+    assert "mode" in told.stdout
+    assert "enforced" in told.stdout
+
+    # It is left alone, while what is not rewritten is still defended.
+    await plane.kubectl("delete", "configmap", "fence", "-n", app.name)
+    await app.event("DriftResolved")
+    await plane.kubectl(
+        *("patch", "configmap", "config", "-n", app.name, "-p", '{"data": {"n": "9"}}')
+    )
+    drift = await app.event("DriftDetected", matches=lambda case: "config" in str(case))
+    assert [item["path"] for item in drift["differences"]] == [".data.n"]
+    await app.synced()
+    assert (await plane.get("configmap", "config", "-n", app.name))["data"] == live
+    written = [
+        event.object_ref.name
+        for event in plane.audit.writes("engine", since)
+        if event.object_ref.namespace == app.name
+    ]
+    assert sorted(written) == ["config", "config", "fence", "fence"]
+    await plane.kubectl(
+        "delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", app.name
+    )
+
+
+async def test_an_immutable_field_fails_by_name_until_git_takes_it_back(
+    cluster: Cluster, app: App
+) -> None:
+    def objects(value: str, other: str) -> list[Mapping[str, Any]]:
+        frozen = kubernetes("v1", "ConfigMap", "frozen", immutable=True, data={"a": value})
+        return [frozen, configmap("other", a=other)]
+
+    app.commit(*objects("1", "1"))
+    await app.declare()
+    await app.synced()
+    app.commit(*objects("2", "2"))
+    failed = await app.event("CorrectionFailed")
+    assert failed["code"] == "invalid"
+    assert "field is immutable" in named(failed["results"], "ConfigMap", "frozen")["message"]
+    assert named(failed["results"], "ConfigMap", "other")["outcome"] == "changed"
+    status = await app.until("failed")
+    assert (status["code"], "field is immutable" in status["reason"]) == ("invalid", True)
+    # What is there is still as it was applied: that is no drift.
+    assert not await app.events("DriftDetected")
+    commit = app.commit(*objects("1", "2"))
+    await app.synced(commit)
+    assert (await cluster.get("configmap", "frozen", "-n", app.name))["data"] == {"a": "1"}
+    assert (await app.product.status(app.target))["sync"] == "synced"
+
+
+async def test_a_configmap_of_900_kb_is_synced_watched_and_mended(
+    cluster: Cluster, app: App
+) -> None:
+    text = "".join(f"{number:07d}\n" for number in range(900 * 1024 // 8))
+    app.commit(configmap("large", a=text, b="1"))
+    await app.declare()
+    await app.synced()
+    await cluster.kubectl(
+        *("patch", "configmap", "large", "-n", app.name, "--type=json", "-p"),
+        '[{"op": "replace", "path": "/data/a", "value": "short"}]',
+    )
+    drift = await app.event("DriftDetected")
+    (difference,) = drift["differences"]
+    assert (difference["path"], difference["after"]) == (".data.a", "short")
+    await app.event("DriftResolved")
+    live = await cluster.get("configmap", "large", "-n", app.name)
+    assert live["data"] == {"a": text, "b": "1"}
+
+    app.commit(configmap("large", a=text, b=text))
+    failed = await app.event("CorrectionFailed")
+    assert failed["code"] == "invalid"
+    assert "ConfigMap/large" in failed["message"]
+    assert len(failed["message"]) < 2000
+
+
+async def _admit(plane: ControlPlane, namespace: str, kind: str, **rules: Any) -> None:
+    """Set up an admission policy for the ConfigMaps of one namespace."""
+    match = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "resources": ["configmaps"],
+        "operations": ["CREATE", "UPDATE"],
+    }
+    where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    binding = {"policyName": namespace, "matchResources": where}
+    if kind == "Validating":
+        binding["validationActions"] = ["Deny"]
+    spec = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [match]}, **rules}
+    await plane.apply(
+        kubernetes(ADMISSION, f"{kind}AdmissionPolicy", namespace, spec=spec),
+        kubernetes(ADMISSION, f"{kind}AdmissionPolicyBinding", namespace, spec=binding),
+    )
+
+
+async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    # The API server learns of a policy by a watch of its own.
+    with anyio.fail_after(30):
+        while not await is_so():
+            pass
