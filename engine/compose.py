@@ -21,6 +21,7 @@ import anyio
 import anyio.abc
 
 from engine.admission import Roots
+from engine.alive import is_gone, this_process
 from engine.assign import Assigner
 from engine.bodies import RenderedBodies
 from engine.bootstrap import Asked, ensure_control
@@ -37,6 +38,8 @@ from engine.http.local import Server, read_private, remove_server, write_private
 from engine.http.metrics import metrics_app
 from engine.http.tokens import ensure_first_token
 from engine.measure import Measuring, batch
+from engine.notify.outbox import Means
+from engine.notify.send import sender
 from engine.objects.redact import Redactor
 from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
@@ -47,7 +50,7 @@ from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
-from engine.worlds import ClusterWorld, RepositoryWorld
+from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
@@ -147,7 +150,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
         stack.callback(pool.terminate)
-        lease = await stack.enter_async_context(hold(pool, LEASE, instance, LEASE_SECONDS))
+        lease = await stack.enter_async_context(
+            hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
+        )
         signer = await start_signing(settings, pool, log, clock)
         runner, views = await _start_views(stack, log, pool, lease, clock)
         await stack.enter_async_context(measuring.leading(views, runner.watermark))
@@ -293,7 +298,8 @@ async def _work(
         exec_plugins=settings.exec_plugins,
         relist_interval=settings.resync_interval,
     )
-    async with anyio.create_task_group() as group:
+    hosts = frozenset(host.lower() for host in settings.notification_hosts)
+    async with sender(hosts) as sends, anyio.create_task_group() as group:
         children = Children(group, clock)
         sources = RepositoryWorld(children, mirrors, log, views, clock)
         clusters = ClusterWorld(children, log, views, redactor, clock, clusters_settings)
@@ -313,12 +319,22 @@ async def _work(
             backoff=Backoff(settings.retry_base, settings.retry_cap),
             check_lease=lease.check,
         )
+        means = Means(
+            log=log,
+            views=views,
+            sender=sends,
+            clock=clock,
+            secret_roots=settings.secret_roots,
+            external_url=settings.external_url or "",
+            check_lease=lease.check,
+        )
         measuring.works_on(reconciler.queue, clusters)
         conductor = Conductor(
             _Feed(runner),
             views,
             sources,
             clusters,
+            NotificationWorld(children, means),
             Resolver(log, views, sources, rendering, clock),
             Assigner(log, views, clock),
             Controller(log, views, sources, roots_of(settings), clock),

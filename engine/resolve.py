@@ -187,6 +187,7 @@ class Resolver:
             renderer=render.renderer,
             objects=listing.digest,
             count=len(render.objects),
+            after_failure=known.failure is not None,
         )
         bodies = [Blob(Digest(digest), body) for digest, body in render.bodies.items()]
         return Evaluated(application, fact, (listing, *bodies))
@@ -246,6 +247,7 @@ def _again(known: DesiredDocument, commit: str, declared: int) -> DesiredRendere
         renderer=known.renderer,
         objects=known.objects,
         count=known.count,
+        after_failure=known.failure is not None,
     )
 
 

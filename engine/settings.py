@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     secret_roots: Annotated[
         tuple[Path, ...],
-        _about("folders below which a repository's credential files may lie"),
+        _about("folders below which credential files of repositories and notifications may lie"),
     ] = ()
     exec_plugins: Annotated[
         tuple[str, ...],
@@ -90,6 +90,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str | None, _about("the folder of `control` that the declared resources lie below")
     ] = None
     control_branch: Annotated[str | None, _about("the branch of `control` that is followed")] = None
+    external_url: Annotated[
+        str | None, _about("where people reach this server, for links in alerts")
+    ] = None
+    notification_hosts: Annotated[
+        tuple[str, ...],
+        _about(
+            "the only hosts that alerts may be sent to, private ones and http too; "
+            "none: any public host, https"
+        ),
+    ] = ()
     redaction_key_file: Annotated[
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
@@ -440,6 +450,10 @@ def _contradictions(settings: Settings) -> list[str]:
         problems += _not_an_object(settings.checkpoint_url)
     if settings.control is None and (settings.control_path or settings.control_branch):
         problems.append("control_path and control_branch say more of control, which is not set")
+    if settings.external_url is not None and not re.fullmatch(
+        r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", settings.external_url
+    ):
+        problems.append("external_url must be like https://trueup.example.com, without a query")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
     if settings.concurrency_per_cluster > settings.concurrency_total:

@@ -18,7 +18,11 @@ from events.catalog import Fact
 def said(fact: Fact) -> str:
     """Say what happened, in a line, without the reason that a person gave for it."""
     return (
-        _said_of_desired(fact) or _said_of_cluster(fact) or _said_of_target(fact) or _plainly(fact)
+        _said_of_desired(fact)
+        or _said_of_cluster(fact)
+        or _said_of_target(fact)
+        or _said_of_notification(fact)
+        or _plainly(fact)
     )
 
 
@@ -134,6 +138,28 @@ def _said_of_target(fact: Fact) -> str:
             return f"no longer held ({fact.code})"
         case c.HealthChanged():
             return f"health is {fact.health}" + (f": {fact.message}" if fact.message else "")
+    return ""
+
+
+def _said_of_notification(fact: Fact) -> str:
+    match fact:
+        case c.NotificationDelivered():
+            again = f" at attempt {fact.attempt}" if fact.attempt > 1 else ""
+            return f"told of #{fact.position} ({fact.kind}){again}"
+        case c.NotificationPassed():
+            return f"nothing to tell up to #{fact.through}"
+        case c.NotificationFailed():
+            return f"cannot tell of #{fact.position} ({fact.code}), trying again: {fact.message}"
+        case c.NotificationRefused():
+            return f"#{fact.position} ({fact.kind}) is not wanted ({fact.code}): {fact.message}"
+        case c.NotificationStopped():
+            return f"stopped at #{fact.position}: {fact.message}"
+        case c.NotificationReplayRequested():
+            return f"to tell everything from #{fact.start} on"
+        case c.NotificationTestRequested():
+            return "test requested"
+        case c.NotificationTested():
+            return f"test failed ({fact.code}): {fact.message}" if fact.code else "test delivered"
     return ""
 
 

@@ -55,7 +55,7 @@ class DeclaredView(StreamFold[DeclaredDocument]):
     version = 2
     document = DeclaredDocument
     types = names((Declared, Withdrawn, Suspended, Resumed))
-    kinds = ("repo", "cluster", "app")
+    kinds = ("repo", "cluster", "app", "notification")
     indexes: tuple[str, ...] = ("kind", "repository", "owner")
 
     def apply(

@@ -54,6 +54,10 @@ class Baselines(Protocol):
         """Return each kind last recorded, by (apiVersion, kind): "" readable, else the code."""
         ...
 
+    async def is_lost(self) -> bool:
+        """Return whether the last that was recorded of the cluster itself is its loss."""
+        ...
+
 
 class Cluster:
     """A Kubernetes API, observed and acted upon: implements `engine.ports.ClusterPort`.
@@ -131,6 +135,7 @@ class Cluster:
         self._rounds = Bell(clock)
         self._progress = anyio.Event()
         self._was_lost = False
+        self._is_lost_on_record = False
         self._current_at = clock.monotonic()
 
     # What is known.
@@ -208,6 +213,7 @@ class Cluster:
         """Observe until cancelled. Raises what the log and the baselines raise, nothing else."""
         self._memory.load(await self._baselines.load())
         self._recorded_kinds = await self._baselines.kinds()
+        self._is_lost_on_record = await self._baselines.is_lost()
         try:
             async with self._connection, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._recorder.run)
@@ -284,7 +290,8 @@ class Cluster:
             self._current_at = self._clock.monotonic()
 
     def _connected(self, version: str) -> None:
-        self._recorder.fact(ClusterConnected(version))
+        self._recorder.fact(ClusterConnected(version, self._is_lost_on_record))
+        self._is_lost_on_record = False
         for watcher in self._watchers.values():
             watcher.kick()
         if self._was_lost:
@@ -294,6 +301,7 @@ class Cluster:
 
     def _lost(self, code: str, message: str) -> None:
         self._recorder.fact(ClusterLost(code, message))
+        self._is_lost_on_record = True
         self._was_lost = True
         for watcher in self._watchers.values():
             watcher.distrust()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.decide.compare import (
     DRIFTED,
@@ -36,6 +37,8 @@ from events.catalog import (
 )
 from events.vocabulary import Action, Difference, Health
 
+PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
+"""What a correction can be for."""
 DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
 HOLD_LISTED = 20
@@ -282,7 +285,7 @@ def _hold_facts(situation: Situation, hold: ReconcileHeld | None) -> Iterator[Fa
     if hold is None:
         yield from _lift(situation)
     elif known is None or (known.code, known.message) != (hold.code, hold.message):
-        yield hold
+        yield replace(hold, again=known is not None and known.code == hold.code)
 
 
 def _lift(situation: Situation) -> Iterator[Fact]:

@@ -52,7 +52,7 @@ def conclude(
     """
     failed = [result for result in results if not result.outcome.is_success]
     if not failed:
-        return CorrectionApplied(plan, tuple(results))
+        return CorrectionApplied(plan, tuple(results), attempt)
     failed.sort(key=lambda result: (_WORST.index(result.outcome), result.ref))
     worst = failed[0].outcome
     if worst is Outcome.STALE:

@@ -10,7 +10,19 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from engine.http import access, history, metrics, openapi, resources, shows, targets, upkeep, wait
+from engine.http import (
+    access,
+    history,
+    metrics,
+    notifications,
+    openapi,
+    proofs,
+    resources,
+    shows,
+    targets,
+    upkeep,
+    wait,
+)
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
 from engine.http.pages.rooms import add_pages
@@ -31,7 +43,19 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
-    for module in (openapi, upkeep, metrics, access, resources, shows, targets, wait, history):
+    for module in (
+        openapi,
+        upkeep,
+        metrics,
+        access,
+        resources,
+        shows,
+        targets,
+        notifications,
+        wait,
+        history,
+        proofs,
+    ):
         app.add_routes(module.routes)
     add_pages(app, api.clock)
     app.on_response_prepare.append(add_headers)

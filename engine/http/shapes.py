@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from engine.decide.state import SyncState, TargetStatus
-from engine.resources.model import Application, Cluster, Repository
+from engine.resources.model import Application, Cluster, Notification, Repository
 from events.vocabulary import Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument
 from projections.declared import Suspension
 from projections.desired import DesiredDocument
 from projections.drift import DriftDocument
+from projections.notifications import NotificationDocument
 from projections.sources import SourceDocument
 from projections.targets import TargetDocument
 
@@ -33,6 +34,14 @@ Reason = Annotated[
         min_length=1,
         max_length=500,
         pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
+        description="Why: one line that the record will keep.",
+    ),
+]
+OptionalReason = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
         description="Why: one line that the record will keep.",
     ),
 ]
@@ -187,6 +196,13 @@ class ShownCluster(Standing):
     state: ClusterDocument
 
 
+class ShownNotification(Standing):
+    """A notification, and how its delivery fares."""
+
+    resource: Notification
+    state: NotificationDocument
+
+
 class ShownApplication(Standing):
     """An application, and how it and its targets stand: the worst state, the worst health."""
 
@@ -222,6 +238,14 @@ class ApplicationPage(Struct):
     position: Seen
 
 
+class NotificationPage(Struct):
+    """Notifications by name."""
+
+    items: list[ShownNotification]
+    next: AfterKey
+    position: Seen
+
+
 class RepositoryDetail(ShownRepository):
     """A repository, and the applications that name it."""
 
@@ -245,6 +269,32 @@ class ApplicationDetail(ShownApplication):
 
     targets: list[TargetStatus]
     seen: Seen
+
+
+class NotificationDetail(ShownNotification):
+    """A notification, and how far it is."""
+
+    seen: Seen
+
+
+class TestRequest(Struct, forbid_unknown_fields=True):
+    """Why, if that is to be on the record."""
+
+    reason: OptionalReason = ""
+
+
+class ReplayRequest(Struct, forbid_unknown_fields=True):
+    """Where to begin again, and why."""
+
+    start: Annotated[int, Meta(ge=1, description="A position of the log.")] = field(name="from")
+    reason: OptionalReason = ""
+
+
+class NotificationAsked(Struct):
+    """What was asked of a notification: its stream, and where the request stands in the log."""
+
+    position: Written
+    stream: str
 
 
 class TargetPage(Struct):

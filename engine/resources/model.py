@@ -126,6 +126,57 @@ class ApplicationSpec(Model, frozen=True):
     ] = "leave"
 
 
+class Webhook(Model, frozen=True):
+    """An HTTP endpoint that takes CloudEvents; `urlFile` where the URL itself is a secret.
+
+    `secretFile` holds what requests are signed with: `whsec_…`, or a line of text.
+    """
+
+    secret_file: str
+    url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    url_file: str | None = None
+
+
+class Slack(Model, frozen=True):
+    """An incoming webhook of Slack's, or of what speaks like it; the URL is the secret."""
+
+    url_file: str
+
+
+class NotificationSpec(Model, frozen=True):
+    """Which alerts, and where to. What is not said selects nothing away."""
+
+    events: Annotated[
+        tuple[Literal["drift", "failed", "held", "cluster-lost", "recovered"], ...],
+        Meta(description="which kinds of alerts; none named: all"),
+    ] = ()
+    projects: Annotated[
+        tuple[str, ...],
+        Meta(description='projects other than its own, "*" for all; in project default only'),
+    ] = ()
+    applications: Annotated[
+        tuple[Name, ...], Meta(description="only alerts about these applications")
+    ] = ()
+    clusters: Annotated[tuple[Name, ...], Meta(description="only alerts about these clusters")] = ()
+    selector: Annotated[
+        LabelSelector | None,
+        Meta(description="only where application, cluster and repository together have these"),
+    ] = None
+    webhook: Webhook | None = None
+    slack: Slack | None = None
+    give_up_after: Annotated[
+        Duration, Meta(description="how long delivery may fail before no more is tried")
+    ] = "72h"
+
+
+class Notification(Model, frozen=True, tag_field="kind", tag="Notification"):
+    """Who is told of what."""
+
+    api_version: Literal["trueup.dev/v1"]
+    metadata: Metadata
+    spec: NotificationSpec
+
+
 class Repository(Model, frozen=True, tag_field="kind", tag="Repository"):
     """A Git repository and the ref that is followed."""
 
@@ -150,6 +201,11 @@ class Application(Model, frozen=True, tag_field="kind", tag="Application"):
     spec: ApplicationSpec
 
 
-Resource = Repository | Cluster | Application
-STREAM_KINDS = {"Repository": "repo", "Cluster": "cluster", "Application": "app"}
+Resource = Repository | Cluster | Application | Notification
+STREAM_KINDS = {
+    "Repository": "repo",
+    "Cluster": "cluster",
+    "Application": "app",
+    "Notification": "notification",
+}
 """The first part of a resource's stream name, by kind."""
