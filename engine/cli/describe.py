@@ -37,7 +37,7 @@ async def describe(
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
-    """Show all that is known of one repository, cluster, application or target.
+    """Show all that is known of one repository, cluster, application, notification or target.
 
     For example:
 

@@ -496,8 +496,8 @@ def _history() -> Iterator[Operation]:
         parameters=(
             query(
                 "subject",
-                "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit, or an "
-                "object: cluster/namespace/Kind/name.",
+                "app@cluster, application/NAME, cluster/NAME, repository/NAME, "
+                "notification/NAME, a commit, or an object: cluster/namespace/Kind/name.",
                 GIVEN,
                 required=True,
             ),
