@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
+from engine.decide.decision import PLAN_CAUSES
 from engine.fleet import Fleet, ParkedViews, ages
+from engine.http.api import Workload
 from engine.ports import Clock
 from engine.queue import TargetQueue
 from engine.telemetry import instruments
-from engine.telemetry.instruments import Breakdown
+from engine.telemetry.instruments import Breakdown, broken_down
 from engine.telemetry.lag import Lag
 from engine.telemetry.sdk import Telemetry
 from engine.worlds import ClusterWorld
@@ -34,6 +36,7 @@ class Measuring:
     def __init__(self, telemetry: Telemetry, clock: Clock, labels: Iterable[str]) -> None:
         self._telemetry, self._clock = telemetry, clock
         self._fleet: Fleet | None = None
+        self._queue: TargetQueue | None = None
         self.lag = Lag(clock.monotonic)
         Breakdown.cluster = "cluster" in labels
         Breakdown.application = "application" in labels
@@ -46,6 +49,7 @@ class Measuring:
         self._fleet = Fleet(views, self._clock)
         self._fleet.tell()
         instruments.LEADING.ask(lambda: [(1, {})])
+        _begin_counters()
         try:
             async with anyio.create_task_group() as group:
                 self._keep_counted(group)
@@ -60,9 +64,14 @@ class Measuring:
 
     def works_on(self, queue: TargetQueue, clusters: ClusterWorld) -> None:
         """Tell of the work, too."""
+        self._queue = queue
         instruments.QUEUE_DEPTH.ask(lambda: [(queue.depth, {})])
         instruments.QUEUE_WORKING.ask(lambda: [(queue.working, {})])
         instruments.OBSERVATION_AGE.ask(lambda: ages(clusters.ages()))
+
+    def workload(self) -> Workload | None:
+        """Return what there is to do; None where nothing is done here."""
+        return Workload(self._queue.depth, self._queue.working) if self._queue else None
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """Return the page for Prometheus in the form that an Accept header asks for."""
@@ -87,6 +96,17 @@ class Measuring:
         except (LogError, ViewError, TimeoutError) as error:
             # The other metrics are what tells why; they must not wait for the database.
             logger.warning("the fleet could not be counted for metrics: %s", error)
+
+
+def _begin_counters() -> None:
+    """Have counters begin at zero: of a series that begins at one, no increase is seen."""
+    for part in ("reconcile", "task"):
+        instruments.FAULTS.add(0, {"trueup.part": part})
+    if not broken_down("any", "any"):
+        for outcome in ("applied", "failed"):
+            for cause in PLAN_CAUSES:
+                labels = {"trueup.outcome": outcome, "trueup.cause": cause}
+                instruments.CORRECTIONS.add(0, labels)
 
 
 def batch(events: int, seconds: float) -> None:

@@ -166,6 +166,8 @@ def _rule(wanted: inspect.Type) -> str:
     _, wanted = _unwrapped(wanted)
     if isinstance(wanted, inspect.VarTupleType):
         return _rule(wanted.item_type)
+    if isinstance(wanted, inspect.IntType) and wanted.ge is not None and wanted.le is not None:
+        return f"{wanted.ge} to {wanted.le}"
     if not isinstance(wanted, inspect.StrType):
         return ""
     parts = [f"fits {wanted.pattern}"] if wanted.pattern else []

@@ -207,8 +207,56 @@ class Targets(Model, frozen=True):
     ] = "default"
 
 
+class Window(Model, frozen=True):
+    """A time in which syncs are allowed, or denied: from each tick of a schedule, for a duration.
+
+    A deny window that is open holds everything; where there are allow windows, one of them has to
+    be open.
+    """
+
+    kind: Annotated[
+        Literal["allow", "deny"], Meta(description="Whether syncs are allowed then, or denied.")
+    ]
+    schedule: Annotated[
+        str,
+        Meta(
+            min_length=9,
+            max_length=100,
+            description="When it opens: five fields, as cron has them.",
+            examples=["0 22 * * 1-5"],
+        ),
+    ]
+    duration: Annotated[Duration, Meta(description="For how long it is open.")]
+    time_zone: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="Whose time the schedule is in: an IANA name.",
+            examples=["Europe/Berlin"],
+        ),
+    ] = "UTC"
+
+
+class Retry(Model, frozen=True):
+    """How failed corrections are tried again: base doubled up to cap, limit times (0: for ever)."""
+
+    limit: Annotated[
+        int, Meta(ge=0, le=1000, description="How many times at most; 0 for as long as it takes.")
+    ] = 0
+    base: Annotated[
+        Duration | None, Meta(description="The first pause; the setting retry_base else.")
+    ] = None
+    cap: Annotated[
+        Duration | None, Meta(description="The longest pause; the setting retry_cap else.")
+    ] = None
+
+
 class Sync(Model, frozen=True):
-    """When differences are corrected. `selfHeal`: also those that no commit explains."""
+    """When differences are corrected. `selfHeal`: also those that no commit explains.
+
+    What is no longer desired is deleted where `prune` says so; a person is asked before, always
+    with `confirmPrune`, and where more than `pruneLimit` percent of a target's objects would go.
+    """
 
     mode: Annotated[
         Literal["auto", "manual"],
@@ -217,9 +265,24 @@ class Sync(Model, frozen=True):
     prune: Annotated[
         bool, Meta(description="Whether objects of ours that are no longer desired are deleted.")
     ] = True
+    confirm_prune: Annotated[
+        bool, Meta(description="Whether a person is asked before anything is deleted.")
+    ] = False
+    prune_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="How many percent of a target's objects may go without asking.",
+        ),
+    ] = 50
     self_heal: Annotated[
         bool, Meta(description="Whether live edits that no commit explains are put right.")
     ] = True
+    windows: Annotated[
+        tuple[Window, ...], Meta(max_length=50, description="When syncs are allowed, or denied.")
+    ] = ()
+    retry: Annotated[Retry, Meta(description="How failed corrections are tried again.")] = Retry()
 
 
 class ApplicationSpec(Model, frozen=True):
