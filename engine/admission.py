@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from engine.resources import shape
 from engine.resources.meaning import url_scheme
-from engine.resources.model import Application, Cluster, Repository, Resource
+from engine.resources.model import Application, Cluster, Notification, Repository, Resource
 from engine.resources.record import kind_of, stream_of
 from engine.resources.spelling import nearest
 from engine.settings import is_inside
@@ -74,6 +74,15 @@ def _paths(
     elif isinstance(resource, Cluster) and resource.spec.kubeconfig is not None:
         path = resource.spec.kubeconfig
         yield ("spec", "kubeconfig"), path, "kubeconfig_roots", roots.kubeconfigs
+    elif isinstance(resource, Notification):
+        hook, slack = resource.spec.webhook, resource.spec.slack
+        for of, name, value in (
+            ("webhook", "secretFile", hook.secret_file if hook else None),
+            ("webhook", "urlFile", hook.url_file if hook else None),
+            ("slack", "urlFile", slack.url_file if slack else None),
+        ):
+            if value is not None:
+                yield ("spec", of, name), value, "secret_roots", roots.secrets
 
 
 async def check_references(
@@ -127,7 +136,7 @@ async def users_of(
 
     Those whose streams are in `besides` do not count.
     """
-    if kind == "Application":
+    if kind not in ("Repository", "Cluster"):
         return []
     _, project, short = name.split("/", 2)
     where = {"kind": "Application"} if kind == "Cluster" else {"repository": name}

@@ -21,6 +21,7 @@ import anyio
 import anyio.abc
 
 from engine.admission import Roots
+from engine.alive import is_gone, this_process
 from engine.assign import Assigner
 from engine.bodies import RenderedBodies
 from engine.bootstrap import Asked, ensure_control
@@ -30,22 +31,26 @@ from engine.conductor import Conductor, News
 from engine.control import Controller
 from engine.decide.outcome import Backoff
 from engine.embedded import EmbeddedPostgres
-from engine.http.api import Api
+from engine.http.api import Api, Scrape, Workload
 from engine.http.app import make_app, serving, tls_context
 from engine.http.guard import hosts_for
 from engine.http.local import Server, read_private, remove_server, write_private, write_server
+from engine.http.metrics import metrics_app
 from engine.http.tokens import ensure_first_token
+from engine.measure import Measuring, batch
+from engine.notify.outbox import Means
+from engine.notify.send import sender
 from engine.objects.redact import Redactor
 from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
 from engine.resolve import Resolver
-from engine.settings import Settings, exports
+from engine.settings import Settings, exports, split_listen
 from engine.signing import start_signing
 from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
-from engine.worlds import ClusterWorld, RepositoryWorld
+from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
@@ -129,7 +134,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
     clock = SystemClock()
     instance = f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(telemetry(exports(), release, instance))
+        told = await stack.enter_async_context(telemetry(exports(), release, instance))
+        measuring = Measuring(told, clock, settings.metrics_labels)
+        scrape = measuring.page if told.is_pulled else None
+        if settings.metrics_listen is not None and scrape is not None:
+            await stack.enter_async_context(_metrics(settings, scrape))
         dsn = settings.database_url
         if dsn is None:
             postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
@@ -137,14 +146,16 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
             keeper = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(keeper.cancel_scope.cancel)
             keeper.start_soon(postgres.keep)
-        log = TracedLog(
-            await stack.enter_async_context(open_log(dsn, packages=("events", "projections")))
-        )
+        opened = open_log(dsn, packages=("events", "projections"), measure=batch)
+        log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
         stack.callback(pool.terminate)
-        lease = await stack.enter_async_context(hold(pool, LEASE, instance, LEASE_SECONDS))
+        lease = await stack.enter_async_context(
+            hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
+        )
         signer = await start_signing(settings, pool, log, clock)
         runner, views = await _start_views(stack, log, pool, lease, clock)
+        await stack.enter_async_context(measuring.leading(views, runner.watermark))
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
         await _start_signer(stack, signer)
@@ -155,12 +166,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
                 settings.control, settings.control_path or "", settings.control_branch or ""
             )
             await ensure_control(log, views, clock, roots_of(settings), asked)
-        await stack.enter_async_context(
-            _serving(settings, _api(settings, log, views, pool, clock, release, runner), ready)
-        )
+        api = _api(settings, log, views, pool, clock, release, scrape, measuring.workload)
+        await stack.enter_async_context(_serving(settings, api, ready))
         with anyio.CancelScope() as work:
             stop.works_in(work)
-            await _work(settings, log, views, runner, lease, rendering, redactor, clock)
+            await _work(settings, log, views, runner, lease, rendering, redactor, clock, measuring)
         await _say(log, clock, stream, EngineStopped(lease.epoch))
 
 
@@ -197,7 +207,8 @@ def _api(
     pool: Pool,
     clock: SystemClock,
     release: str,
-    runner: Runner,
+    scrape: Scrape | None,
+    workload: Callable[[], Workload | None],
 ) -> Api:
     known = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS).views
 
@@ -218,8 +229,20 @@ def _api(
         secret_roots=settings.secret_roots,
         ready=unready,
         rebuild=rebuild_view,
+        metrics=scrape,
         proofs=Proofs(pool, log),
+        workload=workload,
     )
+
+
+@asynccontextmanager
+async def _metrics(settings: Settings, scrape: Scrape) -> AsyncIterator[None]:
+    """Serve metrics on an address of their own: a standby's too."""
+    host, port = split_listen(settings.metrics_listen or "", "metrics_listen")
+    app = metrics_app(scrape, hosts_for(host, settings.allowed_hosts))
+    async with serving(app, host, port) as (bound, number):
+        logger.info("metrics are served", extra={"address": bound, "port": number})
+        yield
 
 
 @asynccontextmanager
@@ -260,6 +283,7 @@ async def _work(
     rendering: Rendering,
     redactor: Redactor,
     clock: SystemClock,
+    measuring: Measuring,
 ) -> None:
     """Follow, resolve, observe and correct, until cancelled."""
     mirrors = Mirrors(
@@ -274,7 +298,8 @@ async def _work(
         exec_plugins=settings.exec_plugins,
         relist_interval=settings.resync_interval,
     )
-    async with anyio.create_task_group() as group:
+    hosts = frozenset(host.lower() for host in settings.notification_hosts)
+    async with sender(hosts) as sends, anyio.create_task_group() as group:
         children = Children(group, clock)
         sources = RepositoryWorld(children, mirrors, log, views, clock)
         clusters = ClusterWorld(children, log, views, redactor, clock, clusters_settings)
@@ -287,15 +312,29 @@ async def _work(
             limits=Limits(
                 targets=settings.concurrency_total,
                 targets_per_cluster=settings.concurrency_per_cluster,
+                targets_per_application=settings.concurrency_per_application,
+                requests=settings.requests_total,
+                requests_per_target=settings.requests_per_target,
             ),
             backoff=Backoff(settings.retry_base, settings.retry_cap),
             check_lease=lease.check,
         )
+        means = Means(
+            log=log,
+            views=views,
+            sender=sends,
+            clock=clock,
+            secret_roots=settings.secret_roots,
+            external_url=settings.external_url or "",
+            check_lease=lease.check,
+        )
+        measuring.works_on(reconciler.queue, clusters)
         conductor = Conductor(
             _Feed(runner),
             views,
             sources,
             clusters,
+            NotificationWorld(children, means),
             Resolver(log, views, sources, rendering, clock),
             Assigner(log, views, clock),
             Controller(log, views, sources, roots_of(settings), clock),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -68,6 +68,18 @@ class Sources(World, Protocol):
         ...
 
 
+class Notifications(World, Protocol):
+    """The notifications."""
+
+    def heard(self, events: Iterable[Event]) -> None:
+        """Pass on what the views have folded."""
+        ...
+
+    def missed(self) -> None:
+        """Look whether there is something to tell."""
+        ...
+
+
 class Conductor:
     """Starts what is declared and passes news on; run it once the views are caught up."""
 
@@ -77,6 +89,7 @@ class Conductor:
         views: Views,
         sources: Sources,
         clusters: World,
+        notifications: Notifications,
         resolver: Resolver,
         assigner: Assigner,
         controller: Controller,
@@ -85,6 +98,7 @@ class Conductor:
     ) -> None:
         self._feed, self._views = feed, views
         self._sources, self._clusters = sources, clusters
+        self._notifications = notifications
         self._resolver, self._reconciler = resolver, reconciler
         self._controller = controller
         self._retry_failed: set[StreamName] = set()
@@ -103,8 +117,10 @@ class Conductor:
             async for news in feed:
                 if news.missed:
                     await self._everything()
+                    self._notifications.missed()
                 else:
                     await self._pass_on(news.events)
+                    self._notifications.heard(news.events)
 
     async def _everything(self) -> None:
         """Start from the views: what is declared, and every target once."""
@@ -170,6 +186,8 @@ class Conductor:
             case "Cluster":
                 await _keep(self._clusters, stream, declared)
                 self._assign.add(stream)
+            case "Notification":
+                await _keep(self._notifications, stream, declared)
             case "Application":
                 self._assign.add(stream)
                 if not declared.withdrawn:

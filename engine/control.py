@@ -192,6 +192,7 @@ class Controller:
             resources=resources,
             changed=len(found.changes) - withdrawn,
             withdrawn=withdrawn,
+            after_refusal=standing.configuration.refused is not None,
         )
         known = standing.configuration
         if not found.changes and known.commit == last.commit and known.refused is None:

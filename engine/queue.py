@@ -3,12 +3,15 @@
 A target that is added while it waits is not added twice; one that is added while it is worked on
 comes again afterwards. Clusters take turns, each with a limit of its own, so that one that hangs
 takes nobody else's place; what a person asked for goes to the front of its cluster's line.
+
+An application has a limit too. A target that comes up when its application has all its places
+taken is set aside, out of its cluster's way; those set aside and the lines are served by turns.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, OrderedDict, deque
 
 import anyio
 from msgspec import Struct
@@ -30,19 +33,27 @@ class Call(Struct):
 
 
 class TargetQueue:
-    """A queue of targets with coalescing, delays and fairness between clusters."""
+    """A queue of targets with coalescing, delays and fairness between clusters.
 
-    def __init__(self, clock: Clock, *, total: int, per_cluster: int) -> None:
+    At most `total` are worked on at a time, `per_cluster` of one cluster, `per_application` of
+    one application.
+    """
+
+    def __init__(self, clock: Clock, *, total: int, per_cluster: int, per_application: int) -> None:
         self._clock = clock
-        self._total, self._per_cluster = total, per_cluster
+        self._total = total
+        self._per_cluster, self._per_application = per_cluster, per_application
         self._lines: dict[str, deque[TargetId]] = {}
-        self._turns: deque[str] = deque()
+        self._turns: OrderedDict[str, None] = OrderedDict()
+        self._aside: dict[str, OrderedDict[TargetId, None]] = {}
+        self._freed: OrderedDict[str, None] = OrderedDict()
+        self._aside_first = False
         self._waiting: set[TargetId] = set()
         self._working: set[TargetId] = set()
         self._again: set[TargetId] = set()
         self._calls: dict[TargetId, Call] = {}
         self._taken: dict[TargetId, Call] = {}
-        self._busy: dict[str, int] = {}
+        self._busy: Counter[str] = Counter()
         self._later: list[tuple[int, TargetId]] = []
         self._due: dict[TargetId, int] = {}
         self._changed = anyio.Event()
@@ -70,12 +81,15 @@ class TargetQueue:
             return
         if target in self._waiting and not first:
             return
+        aside = self._aside.get(target.app_stream)
+        if aside is not None and target in aside:
+            aside.move_to_end(target, last=False)
+            return
         line = self._lines.setdefault(target.cluster_stream, deque())
         if target in self._waiting:
             line.remove(target)
-        if not line:
-            self._turns.append(target.cluster_stream)
         line.appendleft(target) if first else line.append(target)
+        self._turns.setdefault(target.cluster_stream)
         self._waiting.add(target)
         self._signal()
 
@@ -104,7 +118,12 @@ class TargetQueue:
         """Say that a target is no longer worked on."""
         self._working.discard(target)
         del self._taken[target]
-        self._busy[target.cluster_stream] -= 1
+        for stream in (target.cluster_stream, target.app_stream):
+            self._busy[stream] -= 1
+            if not self._busy[stream]:
+                del self._busy[stream]
+        if target.app_stream in self._aside:
+            self._freed.setdefault(target.app_stream)
         if target in self._again:
             self._again.discard(target)
             self.add(target)
@@ -134,21 +153,59 @@ class TargetQueue:
     def _next(self) -> TargetId | None:
         if len(self._working) >= self._total:
             return None
+        sources = (self._from_lines, self._from_aside)
+        for source in reversed(sources) if self._aside_first else sources:
+            target = source()
+            if target is not None:
+                self._aside_first = not self._aside_first
+                self._waiting.discard(target)
+                self._working.add(target)
+                self._taken[target] = self._calls.pop(target)
+                self._busy.update((target.cluster_stream, target.app_stream))
+                return target
+        return None
+
+    def _from_lines(self) -> TargetId | None:
+        """Take the next target of the next cluster that has a place, its application too."""
         for _ in range(len(self._turns)):
-            cluster = self._turns.popleft()
+            cluster, _ = self._turns.popitem(last=False)
             line = self._lines[cluster]
-            if not line:
-                continue
-            if self._busy.get(cluster, 0) >= self._per_cluster:
-                self._turns.append(cluster)
-                continue
-            target = line.popleft()
+            target = None
+            if self._busy[cluster] < self._per_cluster:
+                target = self._from_line(line)
             if line:
-                self._turns.append(cluster)
-            self._waiting.discard(target)
-            self._working.add(target)
-            self._taken[target] = self._calls.pop(target)
-            self._busy[cluster] = self._busy.get(cluster, 0) + 1
+                self._turns[cluster] = None
+            else:
+                del self._lines[cluster]
+            if target is not None:
+                return target
+        return None
+
+    def _from_line(self, line: deque[TargetId]) -> TargetId | None:
+        while line:
+            target = line.popleft()
+            if self._busy[target.app_stream] < self._per_application:
+                return target
+            self._aside.setdefault(target.app_stream, OrderedDict())[target] = None
+        return None
+
+    def _from_aside(self) -> TargetId | None:
+        """Take a target that was set aside, whose application and cluster have a place now."""
+        for application in list(self._freed):
+            if self._busy[application] >= self._per_application:
+                del self._freed[application]
+                continue
+            aside = self._aside[application]
+            # Few clusters can be full, and each has one target of an application at most.
+            places = (t for t in aside if self._busy[t.cluster_stream] < self._per_cluster)
+            target = next(places, None)
+            if target is None:
+                continue
+            del aside[target], self._freed[application]
+            if not aside:
+                del self._aside[application]
+            elif self._busy[application] + 1 < self._per_application:
+                self._freed[application] = None
             return target
         return None
 

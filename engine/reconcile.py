@@ -16,13 +16,14 @@ from msgspec import Struct
 
 from engine.act import Bodies, carry_out
 from engine.decide.decision import Decision, decide, findings
-from engine.decide.outcome import Backoff, conclude
+from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
 from engine.situations import Inventories, read_situation
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
+from engine.telemetry.instruments import FAULTS
 from events.catalog import (
     CorrectionAbandoned,
     CorrectionPlanned,
@@ -48,12 +49,13 @@ _FAULT_RETRY = 30
 
 
 class Limits(Struct, frozen=True):
-    """How much is done at once: targets and requests in total, targets per cluster, requests per
-    target."""
+    """How much is done at once: targets and requests in total, targets per cluster and per
+    application, requests per target."""
 
     targets: int = 64
     requests: int = 64
-    targets_per_cluster: int = 16
+    targets_per_cluster: int = 8
+    targets_per_application: int = 16
     requests_per_target: int = 8
 
 
@@ -88,7 +90,10 @@ class Reconciler:
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
         self.queue = TargetQueue(
-            clock, total=limits.targets, per_cluster=limits.targets_per_cluster
+            clock,
+            total=limits.targets,
+            per_cluster=limits.targets_per_cluster,
+            per_application=limits.targets_per_application,
         )
 
     async def run(self) -> None:
@@ -101,7 +106,7 @@ class Reconciler:
 
     async def _turn(self, target: TargetId) -> None:
         try:
-            with attempt(target, self.queue.call(target), self._clock.now()) as seen:
+            with attempt(target, self.queue.call(target), self._clock) as seen:
                 until = await self.reconcile(target, seen)
             if until:
                 self.queue.add_at(target, until)
@@ -113,6 +118,7 @@ class Reconciler:
         except Exception:
             # A fault in one target's turn must not stop the others.
             logger.exception("target failed", extra={"target": target.label})
+            FAULTS.add(1, {"trueup.part": "reconcile"})
             self.queue.add_at(target, self._clock.now() + _FAULT_RETRY * MICROS)
         finally:
             self.queue.done(target)
@@ -144,7 +150,8 @@ class Reconciler:
                 if decision.until:
                     return decision.until
             else:
-                seen.ended(await self._carry_out(situation, decision.plan, appended, port))
+                fact = await self._carry_out(situation, decision.plan, appended, port)
+                seen.ended(situation, decision.plan, fact, self._clock.now())
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
@@ -212,6 +219,7 @@ class Reconciler:
         except WrongVersion:
             await self._views.reached(await self._log.head())
             return None
+        seen.recorded(situation, decision, self._clock.now())
         return appended.last
 
     async def _carry_out(
@@ -244,10 +252,10 @@ class Reconciler:
             done.results,
             now=self._clock.now(),
             chance=self._clock.random(),
-            backoff=self._backoff,
+            backoff=backoff_of(situation.spec, self._backoff),
             retry_after=done.retry_after,
         )
-        await self._record(situation, fact, position, done.blobs)
+        await self._record(situation, _story(situation, plan), fact, position, done.blobs)
         return fact
 
     async def _abandon(self, situation: Situation) -> None:
@@ -256,10 +264,16 @@ class Reconciler:
         fact = CorrectionAbandoned(
             plan.position, "the engine stopped before the outcome was recorded; looking again"
         )
-        await self._record(situation, fact, Position(plan.position), ())
+        story = _story(situation, fact)
+        await self._record(situation, story, fact, Position(plan.position), ())
 
     async def _record(
-        self, situation: Situation, fact: Fact, cause: Position, blobs: Sequence[Blob]
+        self,
+        situation: Situation,
+        story: str,
+        fact: Fact,
+        cause: Position,
+        blobs: Sequence[Blob],
     ) -> None:
         """Append what became of a plan, whatever else happened to the target meanwhile."""
         event = NewEvent(
@@ -269,7 +283,7 @@ class Reconciler:
             actor=ACTOR,
             occurred_at=self._clock.now(),
             causation=cause,
-            correlation=_story(situation, fact),
+            correlation=story,
         )
         appended = await self._log.append([event], blobs)
         await self._views.reached(appended.last)

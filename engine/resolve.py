@@ -13,6 +13,7 @@ from msgspec import Struct
 from engine.decide.assignment import application_spec
 from engine.ports import Clock, Owner, Renderer, RenderRefused, Tree
 from engine.telemetry import spans
+from engine.telemetry.instruments import RENDER_DURATION
 from engine.telemetry.log import link_to
 from events.catalog import DesiredRendered, Fact, RenderFailed, RevisionResolved
 from events.event import Actor, Blob, Digest, NewEvent, Position, StreamName, blob
@@ -105,10 +106,13 @@ class Resolver:
         async def one(application: DeclaredDocument, known: DesiredDocument) -> None:
             said = {"trueup.application": f"{application.project}/{application.name}"}
             async with width:
+                began = self._clock.monotonic()
+                labels: dict[str, str | int] = {}
                 with spans.span("render", said) as span:
                     found = await self._evaluate(tree, application, known, retry_failed)
                     if isinstance(found.fact, RenderFailed):
                         spans.failed(span, found.fact.code)
+                        labels["error.type"] = found.fact.code
                     elif isinstance(found.fact, DesiredRendered):
                         spans.annotate(
                             {
@@ -116,6 +120,7 @@ class Resolver:
                                 "trueup.objects": found.fact.count,
                             }
                         )
+                RENDER_DURATION.record(self._clock.monotonic() - began, labels)
                 evaluated.append(found)
 
         async with anyio.create_task_group() as group:
@@ -182,6 +187,7 @@ class Resolver:
             renderer=render.renderer,
             objects=listing.digest,
             count=len(render.objects),
+            after_failure=known.failure is not None,
         )
         bodies = [Blob(Digest(digest), body) for digest, body in render.bodies.items()]
         return Evaluated(application, fact, (listing, *bodies))
@@ -241,6 +247,7 @@ def _again(known: DesiredDocument, commit: str, declared: int) -> DesiredRendere
         renderer=known.renderer,
         objects=known.objects,
         count=known.count,
+        after_failure=known.failure is not None,
     )
 
 

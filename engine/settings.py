@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     secret_roots: Annotated[
         tuple[Path, ...],
-        _about("folders below which a repository's credential files may lie"),
+        _about("folders below which credential files of repositories and notifications may lie"),
     ] = ()
     exec_plugins: Annotated[
         tuple[str, ...],
@@ -90,6 +90,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str | None, _about("the folder of `control` that the declared resources lie below")
     ] = None
     control_branch: Annotated[str | None, _about("the branch of `control` that is followed")] = None
+    external_url: Annotated[
+        str | None, _about("where people reach this server, for links in alerts")
+    ] = None
+    notification_hosts: Annotated[
+        tuple[str, ...],
+        _about(
+            "the only hosts that alerts may be sent to, private ones and http too; "
+            "none: any public host, https"
+        ),
+    ] = ()
     redaction_key_file: Annotated[
         Path | None,
         _about("the key that Secret values are hashed with; default `redaction.key` in `data_dir`"),
@@ -123,6 +133,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency_per_application: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
     ] = 16
+    requests_total: Annotated[
+        int, Meta(ge=1, le=10_000, description="applies and deletes at a time, over all clusters")
+    ] = 64
+    requests_per_target: Annotated[
+        int, Meta(ge=1, le=1000, description="applies and deletes at a time, of one correction")
+    ] = 8
     retry_base: Annotated[
         Seconds, Meta(ge=0.01, description="the wait before the first retry of a correction")
     ] = 2.0
@@ -132,6 +148,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resync_interval: Annotated[
         Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
     ] = 3600.0
+    metrics_listen: Annotated[
+        str | None,
+        _about("address and port of a page of metrics that needs no token; none: only with one"),
+    ] = None
+    metrics_labels: Annotated[
+        tuple[Literal["cluster", "application"], ...],
+        _about("name clusters or applications in metrics: a time series for each of them"),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _about("the least that is logged")
     ] = "info"
@@ -301,11 +325,11 @@ def without_password(url: str | None) -> str | None:
     return re.sub(r"(?i)((?:ssl)?password\s*=\s*)(?!\*\*\*)('[^']*'|[^\s&]+)", r"\1***", shown)
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port` or `[address]:port`. Raises ValueError."""
+def split_listen(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Split a setting's `host:port` or `[address]:port`. Raises ValueError."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", listen)
     if match is None or int(match[3]) > 65535:
-        raise ValueError(f"listen is {listen!r}: write host:port, for example 127.0.0.1:8484")
+        raise ValueError(f"{name} is {listen!r}: write host:port, for example 127.0.0.1:8484")
     return match[1] or match[2], int(match[3])
 
 
@@ -409,6 +433,8 @@ def _contradictions(settings: Settings) -> list[str]:
     problems: list[str] = []
     try:
         host, _ = settings.address
+        if settings.metrics_listen is not None:
+            split_listen(settings.metrics_listen, "metrics_listen")
     except ValueError as error:
         return [str(error)]
     if (settings.tls_cert is None) != (settings.tls_key is None):
@@ -424,6 +450,10 @@ def _contradictions(settings: Settings) -> list[str]:
         problems += _not_an_object(settings.checkpoint_url)
     if settings.control is None and (settings.control_path or settings.control_branch):
         problems.append("control_path and control_branch say more of control, which is not set")
+    if settings.external_url is not None and not re.fullmatch(
+        r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", settings.external_url
+    ):
+        problems.append("external_url must be like https://trueup.example.com, without a query")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
     if settings.concurrency_per_cluster > settings.concurrency_total:

@@ -16,6 +16,7 @@ import anyio
 import anyio.abc
 
 from engine.ports import Clock
+from engine.telemetry.instruments import FAULTS
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Children:
                         await run()
                     except Exception:
                         logger.exception("task failed; starting it again", extra={"task": key})
+                        FAULTS.add(1, {"trueup.part": "task"})
                     await self._clock.sleep(wait)
                     wait = min(wait * 2, _LAST_RETRY)
         finally:
@@ -82,6 +84,7 @@ class KeyedWork(Generic[K]):
         self._working: set[K] = set()
         self._faults: dict[K, int] = {}
         self._changed = anyio.Event()
+        FAULTS.add(0, {"trueup.part": name})
 
     @property
     def is_idle(self) -> bool:
@@ -112,6 +115,7 @@ class KeyedWork(Generic[K]):
         except Exception:
             faults = self._faults[key] = self._faults.get(key, 0) + 1
             logger.exception("work failed; trying again", extra={"work": self._name, "key": key})
+            FAULTS.add(1, {"trueup.part": self._name})
             await self._clock.sleep(min(_FIRST_RETRY * 2.0**faults, _LAST_RETRY))
             self._waiting[key] = None
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +19,11 @@ from events.catalog import Fact
 def said(fact: Fact) -> str:
     """Say what happened, in a line, without the reason that a person gave for it."""
     return (
-        _said_of_desired(fact) or _said_of_cluster(fact) or _said_of_target(fact) or _plainly(fact)
+        _said_of_desired(fact)
+        or _said_of_cluster(fact)
+        or _said_of_target(fact)
+        or _said_of_notification(fact)
+        or _plainly(fact)
     )
 
 
@@ -96,6 +101,12 @@ def _said_of_cluster(fact: Fact) -> str:
     return ""
 
 
+def _extras(fact: c.SyncRequested) -> str:
+    revision = f" to {_short(fact.revision)}" if fact.revision else ""
+    prune = ", deletions confirmed" if fact.prune else ""
+    return revision + prune + (", sync windows overridden" if fact.override else "")
+
+
 def _said_of_target(fact: Fact) -> str:
     match fact:
         case c.TargetAssigned():
@@ -104,9 +115,18 @@ def _said_of_target(fact: Fact) -> str:
             left = "its objects are deleted" if fact.cascade else "its objects stay"
             return f"unassigned ({fact.reason}), {left}"
         case c.SyncRequested():
-            return f"sync requested{' to ' + _short(fact.revision) if fact.revision else ''}"
+            return f"sync requested{_extras(fact)}"
+        case c.OverrideApproved():
+            return f"override of a sync window at #{fact.request} approved"
+        case c.PlanApproved():
+            return f"plan {fact.plan[7:19]} approved"
+        case c.RolledBack():
+            return f"rolled back to {_short(fact.commit)}; newer commits are masked"
+        case c.RollbackLifted():
+            return "rollback lifted: commits are followed again"
         case c.Suspended():
-            return "suspended"
+            until = datetime.fromtimestamp(fact.until / 1e6, UTC) if fact.until else None
+            return f"suspended until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "suspended"
         case c.Resumed():
             return "resumed"
         case c.DriftDetected():
@@ -134,6 +154,28 @@ def _said_of_target(fact: Fact) -> str:
             return f"no longer held ({fact.code})"
         case c.HealthChanged():
             return f"health is {fact.health}" + (f": {fact.message}" if fact.message else "")
+    return ""
+
+
+def _said_of_notification(fact: Fact) -> str:
+    match fact:
+        case c.NotificationDelivered():
+            again = f" at attempt {fact.attempt}" if fact.attempt > 1 else ""
+            return f"told of #{fact.position} ({fact.kind}){again}"
+        case c.NotificationPassed():
+            return f"nothing to tell up to #{fact.through}"
+        case c.NotificationFailed():
+            return f"cannot tell of #{fact.position} ({fact.code}), trying again: {fact.message}"
+        case c.NotificationRefused():
+            return f"#{fact.position} ({fact.kind}) is not wanted ({fact.code}): {fact.message}"
+        case c.NotificationStopped():
+            return f"stopped at #{fact.position}: {fact.message}"
+        case c.NotificationReplayRequested():
+            return f"to tell everything from #{fact.start} on"
+        case c.NotificationTestRequested():
+            return "test requested"
+        case c.NotificationTested():
+            return f"test failed ({fact.code}): {fact.message}" if fact.code else "test delivered"
     return ""
 
 

@@ -1,21 +1,26 @@
-"""The repositories and clusters that are followed now, kept up for as long as they are declared."""
+"""Repositories, clusters and notifications, each kept up for as long as it is declared."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
 from engine.clusters.cluster import Cluster
 from engine.clusters.memory import Baseline
 from engine.clusters.settings import ClusterSettings
+from engine.notify.outbox import Means, Outbox
 from engine.objects.redact import Redactor
 from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.resources.duration import seconds
-from engine.resources.model import ClusterSpec, RepositorySpec
+from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
 from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
 from engine.supervise import Children
-from events.event import Position, StreamName
+from events.catalog import NotificationReplayRequested, NotificationTestRequested
+from events.event import Event, Position, StreamName
 from events.log import EventLog
+from projections.alerts import ALERT_TYPES
 from projections.clusters import CLUSTERS
 from projections.declared import DeclaredDocument
 from projections.observed import OBSERVED
@@ -109,6 +114,10 @@ class ClusterWorld:
         """Return the way to a cluster; None where it is not declared."""
         return self._clusters.get(cluster_stream)
 
+    def ages(self) -> list[tuple[str, float]]:
+        """Return each cluster's name, and how old what is known of it is, in seconds."""
+        return [(stream.rpartition("/")[2], known.age) for stream, known in self._clusters.items()]
+
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""
 
@@ -130,6 +139,46 @@ class ClusterWorld:
         """Stop reading a cluster."""
         self._clusters.pop(stream, None)
         await self._children.remove(stream)
+
+
+class NotificationWorld:
+    """Keeps notifications' outboxes going."""
+
+    def __init__(self, children: Children, means: Means) -> None:
+        self._children, self._means = children, means
+        self._outboxes: dict[str, Outbox] = {}
+
+    async def put(self, stream: str, declared: DeclaredDocument) -> None:
+        """Deliver a notification as it is declared now."""
+        spec = msgspec.convert(declared.spec, NotificationSpec)
+        outbox = Outbox(StreamName(stream), spec, self._means)
+        await self._children.remove(stream)
+        self._outboxes[stream] = outbox
+        await self._children.put(stream, outbox.run)
+
+    async def remove(self, stream: str) -> None:
+        """Deliver a notification no more."""
+        self._outboxes.pop(stream, None)
+        await self._children.remove(stream)
+
+    def heard(self, events: Iterable[Event]) -> None:
+        """Pass on what the views have folded: new alerts to all, requests to whom they ask."""
+        is_news = False
+        for event in events:
+            outbox = self._outboxes.get(event.stream)
+            if outbox is not None and event.type in _REQUESTS:
+                outbox.ask()
+            is_news = is_news or event.type in ALERT_TYPES
+        if is_news:
+            self.missed()
+
+    def missed(self) -> None:
+        """Let all look whether there is something for them."""
+        for outbox in self._outboxes.values():
+            outbox.tell()
+
+
+_REQUESTS = frozenset({NotificationReplayRequested.__name__, NotificationTestRequested.__name__})
 
 
 class RecordedCluster:
@@ -164,3 +213,9 @@ class RecordedCluster:
             api_version, _, kind = key.rpartition("/")
             kinds[api_version, kind] = state.code
         return kinds
+
+    async def is_lost(self) -> bool:
+        """Return whether the last that was recorded of the cluster itself is its loss."""
+        async with self._views.snapshot() as reader:
+            found = await reader.get(CLUSTERS, self._stream)
+        return found is not None and found.document.lost is not None

@@ -133,6 +133,8 @@ class ConfigurationApplied(Fact, frozen=True, omit_defaults=True):
     resources: int
     changed: int = 0
     withdrawn: int = 0
+    after_refusal: bool = False
+    """Whether the configuration that was looked at before this one was refused."""
 
 
 class ConfigurationRefused(Fact, frozen=True, omit_defaults=True):
@@ -164,6 +166,8 @@ class DesiredRendered(Fact, frozen=True, omit_defaults=True):
     renderer: str
     objects: str
     count: int
+    after_failure: bool = False
+    """Whether the attempt before this one failed."""
 
 
 class RenderFailed(Fact, frozen=True, omit_defaults=True):
@@ -183,9 +187,13 @@ class RenderFailed(Fact, frozen=True, omit_defaults=True):
 
 
 class ClusterConnected(Fact, frozen=True, omit_defaults=True):
-    """A cluster answers. `server_version` is its gitVersion."""
+    """A cluster answers. `server_version` is its gitVersion.
+
+    `after_loss`: it was lost before, as the log has it.
+    """
 
     server_version: str
+    after_loss: bool = False
 
 
 class ClusterLost(Fact, frozen=True, omit_defaults=True):
@@ -262,16 +270,60 @@ class TargetUnassigned(Fact, frozen=True, omit_defaults=True):
 
 
 class SyncRequested(Fact, frozen=True, omit_defaults=True):
-    """A person asked for a sync, now."""
+    """A person asked for a sync, now.
+
+    `prune` confirms that what is no longer desired is deleted; `override` goes ahead though a sync
+    window is closed, and is to be approved afterwards.
+    """
 
     reason: str
     revision: str = ""
+    prune: bool = False
+    override: bool = False
+
+
+class OverrideApproved(Fact, frozen=True, omit_defaults=True):
+    """A person approved that the SyncRequested at `request` overrode a closed window."""
+
+    request: int
+    reason: str
+
+
+class PlanApproved(Fact, frozen=True, omit_defaults=True):
+    """A person approved a plan, by its digest: it is carried out while it still fits the facts."""
+
+    plan: str
+    reason: str
+
+
+class RolledBack(Fact, frozen=True, omit_defaults=True):
+    """A target goes back to an earlier revision and stays there; newer commits are masked.
+
+    `desired` is the position of the DesiredRendered that holds at that commit, `objects` and
+    `count` as it says.
+    """
+
+    commit: str
+    desired: int
+    objects: str
+    count: int
+    reason: str
+
+
+class RollbackLifted(Fact, frozen=True, omit_defaults=True):
+    """A target follows its commits again."""
+
+    reason: str
 
 
 class Suspended(Fact, frozen=True, omit_defaults=True):
-    """A person asked that nothing be corrected here. Streams `app/…` and `target/…`."""
+    """A person asked that nothing be corrected here. Streams `app/…` and `target/…`.
+
+    `until` is when that ends by itself, in microseconds since the epoch; 0: when it is resumed.
+    """
 
     reason: str
+    until: int = 0
 
 
 class Resumed(Fact, frozen=True, omit_defaults=True):
@@ -324,13 +376,19 @@ class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
     cause: str
     attempt: int = 1
     drift_case: str = ""
+    approval: int = 0
+    """The position of the PlanApproved that this carries out."""
 
 
 class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
-    """Every action of the plan at this position came to its end."""
+    """Every action of the plan at this position came to its end.
+
+    `attempt` counts from 1: the attempts before it, in a row, failed.
+    """
 
     plan: int
     results: tuple[Result, ...]
+    attempt: int = 1
 
 
 class CorrectionFailed(Fact, frozen=True, omit_defaults=True):
@@ -360,12 +418,16 @@ class TargetSynced(Fact, frozen=True, omit_defaults=True):
 
 
 class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
-    """There is something to do, and it is not done, for this reason. Written when that changes."""
+    """There is something to do, and it is not done, for this reason. Written when that changes.
+
+    `again`: it was held under the same code before, in other words.
+    """
 
     code: str
     message: str
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
+    again: bool = False
 
 
 class HoldLifted(Fact, frozen=True, omit_defaults=True):
@@ -378,6 +440,87 @@ class HealthChanged(Fact, frozen=True, omit_defaults=True):
     """A target as a whole fares differently than before."""
 
     health: Health
+    message: str = ""
+
+
+# Alerts: streams `notification/…`. `round` is the position of what began this run through the
+# alerts: a declaration, or a request for a replay. What belongs to an older round is void.
+
+
+class NotificationDelivered(Fact, frozen=True, omit_defaults=True):
+    """The receiver took the alert about the event at `position`, which is of the stream `about`."""
+
+    position: int
+    round: int
+    kind: str
+    about: str
+    attempt: int = 1
+
+
+class NotificationPassed(Fact, frozen=True, omit_defaults=True):
+    """No alert up to the position `through` is for this notification, beyond those delivered.
+
+    Written seldom, so that a restart need not look at the same alerts again.
+    """
+
+    through: int
+    round: int
+
+
+class NotificationFailed(Fact, frozen=True, omit_defaults=True):
+    """The alert about the event at `position` could not be delivered; it is tried again.
+
+    Written at the first failure, and when the reason changes.
+    """
+
+    position: int
+    round: int
+    code: str
+    message: str
+
+
+class NotificationRefused(Fact, frozen=True, omit_defaults=True):
+    """The receiver refuses the alert about the event at `position` as such: it is left out."""
+
+    position: int
+    round: int
+    kind: str
+    about: str
+    code: str
+    message: str
+
+
+class NotificationStopped(Fact, frozen=True, omit_defaults=True):
+    """No alert could be delivered for too long: none is tried until somebody asks for it.
+
+    `position` is that of the alert that waits, `since` is when delivery began to fail, in
+    microseconds.
+    """
+
+    position: int
+    round: int
+    since: int
+    message: str
+
+
+class NotificationReplayRequested(Fact, frozen=True, omit_defaults=True):
+    """A person asked that the alerts from the position `start` on be delivered (again)."""
+
+    start: int
+    reason: str = ""
+
+
+class NotificationTestRequested(Fact, frozen=True, omit_defaults=True):
+    """A person asked for an alert that is only a test."""
+
+    reason: str = ""
+
+
+class NotificationTested(Fact, frozen=True, omit_defaults=True):
+    """The test that was asked for at `requested` was delivered (`code` is ""), or why not."""
+
+    requested: int
+    code: str = ""
     message: str = ""
 
 

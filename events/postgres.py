@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -38,7 +47,7 @@ from events.limits import (
 from events.log import Appended, LogError
 from events.migrate import AnyConnection, migrate
 from events.queries import load
-from events.writer import Writer
+from events.writer import Measure, Writer
 
 SQL = load("events", "log.sql")
 PARTITION_SIZE = 10_000_000
@@ -68,13 +77,14 @@ class PostgresLog:
         log_id: str,
         partition_size: int = PARTITION_SIZE,
         poll: float = 2.0,
+        measure: Measure | None = None,
     ) -> None:
         self._pool = pool
         self._log_id = log_id
         self._poll = poll
         self._changed = following.Signal()
         self._tell = anyio.Event()
-        self._writer = Writer(pool, partition_size, self._wrote)
+        self._writer = Writer(pool, partition_size, self._wrote, measure)
         self._known = START
 
     @property
@@ -247,7 +257,8 @@ class open_log:  # noqa: N801 - reads as the function that it stands for
     """Open the log in a database, migrating it first: `async with open_log(dsn) as log`.
 
     `packages` names those whose migrations are applied. `connections` is the most that the log
-    will hold, three of them all the time. Raises `LogError` where the database cannot be used and
+    will hold, three of them all the time. `measure` is told of each batch that was tried: its
+    events, and the seconds that it took. Raises `LogError` where the database cannot be used and
     `SchemaRefused` where its schema is not this release's.
     """
 
@@ -259,19 +270,20 @@ class open_log:  # noqa: N801 - reads as the function that it stands for
         connections: int = 10,
         partition_size: int = PARTITION_SIZE,
         poll: float = 2.0,
+        measure: Measure | None = None,
     ) -> None:
         self._dsn = dsn
         self._packages = packages
         self._connections = max(connections, 4)
         self._partition_size = partition_size
-        self._poll = poll
+        self._poll, self._measure = poll, measure
         self._tasks: TaskGroup | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> PostgresLog:
         log_id = await prepare_database(self._dsn, self._packages, self._partition_size)
         self._pool = await make_pool(self._dsn, self._connections, "trueup log")
-        log = PostgresLog(self._pool, log_id, self._partition_size, self._poll)
+        log = PostgresLog(self._pool, log_id, self._partition_size, self._poll, self._measure)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(log.run)
@@ -296,6 +308,18 @@ class open_log:  # noqa: N801 - reads as the function that it stands for
             return None
         finally:
             self._pool.terminate()
+
+
+@asynccontextmanager
+async def reading(dsn: str) -> AsyncIterator[tuple[asyncpg.Pool[asyncpg.Record], PostgresLog]]:
+    """Open a log to read from alone: nothing is migrated and nothing written. Raises `LogError`."""
+    pool = await make_pool(dsn, 4, "trueup reader")
+    try:
+        with translated():
+            log_id = str(await pool.fetchval(SQL["log_id"]))
+        yield pool, PostgresLog(pool, log_id)
+    finally:
+        pool.terminate()
 
 
 async def prepare_database(

@@ -32,6 +32,7 @@ _REMEMBER = 100_000
 """Streams and digests that are remembered, so that they need not be asked for."""
 _log = logging.getLogger(__name__)
 Outcome = Appended | LogError
+Measure = Callable[[int, float], None]
 
 
 class _Pending:
@@ -54,7 +55,8 @@ class _Pending:
 class Writer:
     """The one writer of a process. `run` is its task; `append` may be called by anybody.
 
-    `partition_size` is in positions. `committed` is told after each batch that wrote something.
+    `partition_size` is in positions. `committed` is told after each batch that wrote something,
+    `measure` after each that was tried: its events, and the seconds that it took.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class Writer:
         pool: asyncpg.Pool[asyncpg.Record],
         partition_size: int,
         committed: Callable[[], None],
+        measure: Measure | None = None,
     ) -> None:
         self._pool = pool
         self._partition_size = partition_size
-        self._committed = committed
+        self._committed, self._measure = committed, measure
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._queue: list[_Pending] = []
         self._due = asyncio.Event()
@@ -96,8 +99,12 @@ class Writer:
                 await self._due.wait()
                 batch = self._take()
                 if batch:
+                    began = anyio.current_time()
                     with anyio.CancelScope(shield=True):
                         await self._commit(batch)
+                    if self._measure is not None:
+                        events = sum(len(pending.command.events) for pending in batch)
+                        self._measure(events, anyio.current_time() - began)
                 # Let those who were answered queue what they have next.
                 await checkpoint()
         finally:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from projections.alerts import ALERTS
 from projections.clusters import CLUSTERS
 from projections.commits import COMMITS
 from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED
 from projections.desired import DESIRED
 from projections.drift import DRIFT
+from projections.fleet import FLEET
+from projections.notifications import NOTIFICATIONS
 from projections.observed import OBSERVED
 from projections.projection import Projection, SubjectIndex
 from projections.sources import SOURCES
@@ -31,5 +34,7 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     CORRECTIONS,
     COMMITS,
     TOKENS,
+    NOTIFICATIONS,
+    FLEET,
 )
-SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE,)
+SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)

@@ -8,6 +8,7 @@ how long the log is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from events.log import EventLog
 from projections.batch import Parked, Scope
 from projections.errors import AheadOfViews, ViewUnreadable
 from projections.projection import Found, Projection, Reader, SubjectIndex
-from projections.reads import check_limit, check_where
+from projections.reads import check_limit, check_where, columns_of
 from projections.timeline import TIMELINE
 from projections.views import PresentReader, Views
 
@@ -117,6 +118,25 @@ class AsOfReader:
             total += len(some)
         return total
 
+    async def tally(
+        self,
+        view: Projection[D],
+        by: tuple[str, str],
+        *,
+        prefix: str = "",
+        where: Mapping[str, str] | None = None,
+    ) -> Mapping[tuple[str, str], int]:
+        """Count the documents that `page` would go through, by their values of two indexes."""
+        first, second = columns_of(view, by)
+        counts: Counter[tuple[str, str]] = Counter()
+        async for some in self._matching(view, prefix, where, ""):
+            for found in some:
+                values = view.index(found.document)
+                one, other = values[first], values[second]
+                if one is not None and other is not None:
+                    counts[one, other] += 1
+        return counts
+
     async def subjects(
         self,
         view: SubjectIndex,
@@ -143,6 +163,8 @@ class AsOfReader:
     ) -> AsyncIterator[list[Found[D]]]:
         """Yield documents in key order: of those that have or had one of the values, who match."""
         wanted = check_where(view, where)
+        if refused := sorted(set(view.present_only) & set(where or ())):
+            raise ValueError(f"{view.name} cannot be asked for by {refused[0]} as of the past")
         one = next(iter((where or {}).items()), None)
         by = dict([one]) if one else None
         while True:

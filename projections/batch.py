@@ -325,8 +325,12 @@ class _Fold:
         elif row is None and cell.document is not None:
             self._snapshot(step, key, None)
         now = row.index if row else ()
-        for column, value in enumerate(cell.index):
-            if value is not None and value != (now[column] if now else None):
+        projection = self._group.documents[step.view]
+        for column, name in enumerate(projection.indexes[: len(cell.index)]):
+            value = cell.index[column]
+            if value is None or name in projection.present_only:
+                continue
+            if value != (now[column] if now else None):
                 self._changes.formerly[step.view, column, value, key] = None
 
     def _snapshot(self, step: Step, key: str, document: bytes | None) -> None:

@@ -41,6 +41,7 @@ class CommitsView:
     types = names((CommitSeen, RefMoved))
     indexes: tuple[str, ...] = ()
     snapshot_every = SNAPSHOT_EVERY
+    present_only: tuple[str, ...] = ()
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the commit."""

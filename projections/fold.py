@@ -30,6 +30,7 @@ class StreamFold(Generic[D]):
     kinds: tuple[str, ...]
     indexes: tuple[str, ...] = ()
     snapshot_every: int = SNAPSHOT_EVERY
+    present_only: tuple[str, ...] = ()
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the stream, where it is of a kind that is folded here."""

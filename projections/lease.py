@@ -23,6 +23,13 @@ _RENEWALS = 4
 _LONGEST_WAIT = 1.0
 """Seconds between a standby's looks: a lease may be released long before it expires."""
 
+IsGone = Callable[[str], bool]
+"""Whether an owner has ended, for certain: it holds nothing any more, and will do nothing more."""
+
+
+def _nobody(owner: str) -> bool:
+    return False
+
 
 class LeaseLost(ViewError):
     """The lease may be another's by now: stop, and do nothing more under it."""
@@ -81,14 +88,22 @@ class Lease:
         owner: str,
         ttl: float,
         clock: Callable[[], float] = steady,
+        is_gone: IsGone = _nobody,
     ) -> Lease:
-        """Wait until the lease is free, and take it. Raises `ViewsUnavailable`."""
+        """Wait until the lease is free, or its owner gone, and take it.
+
+        Raises `ViewsUnavailable`.
+        """
         waiting = False
         while True:
             lease = await cls.try_acquire(pool, name, owner, ttl, clock)
             if lease is not None:
                 return lease
             held = await holder(pool, name)
+            if held and held.seconds_left > 0 and is_gone(held.owner):
+                _log.info("%s is gone: its lease %s is taken over", held.owner, name)
+                await _free(pool, name, held.epoch)
+                continue
             left = held.seconds_left if held else 0.0
             if held and not waiting:
                 _log.info("standing by: %s holds the lease %s", held.owner, name)
@@ -164,13 +179,18 @@ class Lease:
     async def release(self) -> None:
         """Give the lease back, so that a standby need not wait. Raises `ViewsUnavailable`."""
         self.lost.set()
-        async with connected(self._pool) as connection:
-            with reachable():
-                await connection.execute(QUERIES["release_lease"], self.name, self.epoch)
+        await _free(self._pool, self.name, self.epoch)
 
     def _good_until(self, asked: float) -> float:
         # Counted from before the question: Postgres counts from when it got it.
         return asked + self._ttl * (1 - _MARGIN)
+
+
+async def _free(pool: Pool, name: str, epoch: int) -> None:
+    """End a lease where it is still that of this epoch."""
+    async with connected(pool) as connection:
+        with reachable():
+            await connection.execute(QUERIES["release_lease"], name, epoch)
 
 
 async def holder(pool: Pool, name: str) -> Holder | None:
@@ -183,14 +203,19 @@ async def holder(pool: Pool, name: str) -> Holder | None:
 
 @asynccontextmanager
 async def hold(
-    pool: Pool, name: str, owner: str, ttl: float, clock: Callable[[], float] = steady
+    pool: Pool,
+    name: str,
+    owner: str,
+    ttl: float,
+    clock: Callable[[], float] = steady,
+    is_gone: IsGone = _nobody,
 ) -> AsyncIterator[Lease]:
     """Wait for the lease, then hold it for as long as the body runs; released at its end.
 
-    When the lease is lost the body is cancelled and `LeaseLost` raised. Raises
-    `ViewsUnavailable`.
+    It is taken over at once from an owner that `is_gone`. When the lease is lost the body is
+    cancelled and `LeaseLost` raised. Raises `ViewsUnavailable`.
     """
-    lease = await Lease.acquire(pool, name, owner, ttl, clock)
+    lease = await Lease.acquire(pool, name, owner, ttl, clock, is_gone)
     lost = False
 
     async def watch(scope: anyio.CancelScope) -> None:

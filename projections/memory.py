@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -25,7 +26,7 @@ from projections.batch import Group, Parked, Row, Scope, Snapshot, Stored
 from projections.errors import ViewUnreadable
 from projections.listeners import Folded
 from projections.projection import Found, Projection, SubjectIndex
-from projections.reads import check_limit, check_where, key_after, keys_until, storable
+from projections.reads import check_limit, check_where, columns_of, key_after, keys_until, storable
 
 D = TypeVar("D", bound=Struct)
 _BATCH = 1000
@@ -216,6 +217,23 @@ class MemoryReader:
         """Count the documents that `page` would go through."""
         rows = self._matching(self._of(view), prefix, check_where(view, where), "")
         return sum(1 for _ in rows)
+
+    async def tally(
+        self,
+        view: Projection[D],
+        by: tuple[str, str],
+        *,
+        prefix: str = "",
+        where: Mapping[str, str] | None = None,
+    ) -> Mapping[tuple[str, str], int]:
+        """Count the documents that `page` would go through, by their values of two indexes."""
+        first, second = columns_of(view, by)
+        counts: Counter[tuple[str, str]] = Counter()
+        for row in self._matching(self._of(view), prefix, check_where(view, where), ""):
+            one, other = row.index[first], row.index[second]
+            if one is not None and other is not None:
+                counts[one, other] += 1
+        return counts
 
     async def subjects(
         self,

@@ -73,6 +73,7 @@ class ObservedView:
     # A cluster has many objects, and each few events: to read all of them as of a moment costs
     # half of this an object, and a snapshot 1 KB.
     snapshot_every = 8
+    present_only: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._last: tuple[Fact | None, dict[str, list[Observation | Result]]] = (None, {})

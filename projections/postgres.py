@@ -15,7 +15,7 @@ from projections.batch import Group, Parked, Snapshot
 from projections.errors import ViewsNotReady, ViewsUnavailable, ViewUnreadable
 from projections.listeners import Watermark
 from projections.projection import INDEX_COLUMNS, Found, Projection, SubjectIndex
-from projections.reads import check_limit, check_where, key_after, keys_until, storable
+from projections.reads import check_limit, check_where, columns_of, key_after, keys_until, storable
 from projections.store import Pool, Session, Slot, Slots, connected
 
 D = TypeVar("D", bound=Struct)
@@ -172,6 +172,36 @@ class PostgresReader:
         bounds = (prefix, keys_until(prefix))
         rows = await self._session.fetch(name, *place, *bounds, *_rest(wanted))
         return int(rows[0][0])
+
+    async def tally(
+        self,
+        view: Projection[D],
+        by: tuple[str, str],
+        *,
+        prefix: str = "",
+        where: Mapping[str, str] | None = None,
+    ) -> Mapping[tuple[str, str], int]:
+        """Count the documents that `page` would go through, by their values of two indexes."""
+        slot = self._slot(view)
+        wanted = check_where(view, where)
+        first, second = columns_of(view, by)
+        if not all(map(storable, (prefix, *wanted.values()))):
+            return {}
+        rows = await self._session.fetch(
+            "tally",
+            slot.view,
+            slot.generation,
+            first + 1,
+            second + 1,
+            prefix,
+            keys_until(prefix),
+            *(wanted.get(column) for column in range(INDEX_COLUMNS)),
+        )
+        return {
+            (one, other): count
+            for one, other, count in rows
+            if one is not None and other is not None
+        }
 
     async def subjects(
         self,

@@ -29,7 +29,8 @@ class Projection(Protocol[D]):
     Raise `version` when a stored document would come out differently: the view is rebuilt.
     `indexes` names at most `INDEX_COLUMNS` values that a document is looked up by. A document
     is read as of any position from its last snapshot before and the events since: at most
-    `snapshot_every` of them.
+    `snapshot_every` of them. An index named in `present_only` cannot be asked for as of the past:
+    its values are so many that those of yesterday are not kept.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Projection(Protocol[D]):
     types: frozenset[str]
     indexes: tuple[str, ...]
     snapshot_every: int
+    present_only: tuple[str, ...]
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         """Name the documents that this event touches."""
@@ -118,6 +120,20 @@ class Reader(Protocol):
         self, view: Projection[D], *, prefix: str = "", where: Mapping[str, str] | None = None
     ) -> int:
         """Count the documents that `page` would go through."""
+        ...
+
+    async def tally(
+        self,
+        view: Projection[D],
+        by: tuple[str, str],
+        *,
+        prefix: str = "",
+        where: Mapping[str, str] | None = None,
+    ) -> Mapping[tuple[str, str], int]:
+        """Count the documents that `page` would go through, by their values of two indexes.
+
+        Those that lack one of the two are left out.
+        """
         ...
 
     async def subjects(

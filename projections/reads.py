@@ -31,6 +31,12 @@ def check_where(view: Projection[Any], where: Mapping[str, str] | None) -> dict[
     return wanted
 
 
+def columns_of(view: Projection[Any], by: tuple[str, str]) -> tuple[int, int]:
+    """Return the columns of two indexes; ValueError for one that the view lacks."""
+    first, second = (next(iter(check_where(view, {name: ""}))) for name in by)
+    return first, second
+
+
 def keys_until(prefix: str) -> str:
     """Return the first string after all that begin with a prefix, in order of code points."""
     for place in range(len(prefix) - 1, -1, -1):

@@ -19,6 +19,8 @@ from events.catalog import (
     DesiredRendered,
     DriftDetected,
     Fact,
+    NotificationDelivered,
+    NotificationRefused,
     ObjectsObserved,
     ReconcileHeld,
     RefMoved,
@@ -63,6 +65,8 @@ def _subjects(event: Event, fact: Fact) -> Iterator[str]:
         yield target.app_stream
         yield target.cluster_stream
         cluster = target.cluster
+    if isinstance(fact, NotificationDelivered | NotificationRefused):
+        yield fact.about
     commit = _commit(fact)
     if commit:
         yield commit_subject(commit)

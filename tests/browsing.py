@@ -11,6 +11,7 @@ import aiohttp
 
 from tests.serving import Bench
 
+INLINE = frozenset({"a", "span", "strong", "code", "i", "q", "time", "del", "ins"})
 VOID = frozenset({"meta", "link", "input", "br", "img", "hr"})
 
 
@@ -30,6 +31,8 @@ class Page(HTMLParser):
         self.text = re.sub(r"\s+", " ", "".join(self._text))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in INLINE:
+            self._text.append(" ")
         if tag not in VOID:
             self._open.append(tag)
         for name, value in attrs:
@@ -42,11 +45,13 @@ class Page(HTMLParser):
             self.problems.append(f"inline <{tag}>")
 
     def handle_endtag(self, tag: str) -> None:
+        if tag not in INLINE:
+            self._text.append(" ")
         if not self._open or self._open.pop() != tag:
             self.problems.append(f"</{tag}> closes something else")
 
     def handle_data(self, data: str) -> None:
-        self._text.append(data + " ")
+        self._text.append(data)
 
 
 class Browser:

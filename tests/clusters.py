@@ -26,6 +26,7 @@ from engine.ports import Answer, ApplyRequest, Owner
 from engine.resources.model import ClusterSpec
 from events.catalog import (
     ClusterConnected,
+    ClusterLost,
     Fact,
     KindReadable,
     KindUnreadable,
@@ -130,6 +131,14 @@ class LogBaselines:
             elif isinstance(fact, KindUnreadable):
                 found[fact.api_version, fact.kind] = fact.code
         return found
+
+    async def is_lost(self) -> bool:
+        told = [
+            fact
+            for fact in await facts_of(self._log)
+            if isinstance(fact, ClusterConnected | ClusterLost)
+        ]
+        return bool(told) and isinstance(told[-1], ClusterLost)
 
 
 class World:

@@ -11,6 +11,13 @@ from engine.embedded import EmbeddedPostgres
 from tests.databases import EMPTY, fresh_database, make_template
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a person ask for more than `make test` has time for."""
+    group = parser.getgroup("trueup")
+    group.addoption("--kills", type=int, default=3, help="kills in one rollout (test_kills.py)")
+    group.addoption("--seed", type=int, default=20261123, help="seed of the moments of the kills")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the product does."""

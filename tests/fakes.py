@@ -25,6 +25,11 @@ class ManualClock:
         self._sleepers: list[tuple[int, int, anyio.Event]] = []
         self._count = itertools.count()
 
+    @property
+    def sleeping(self) -> bool:
+        """Whether somebody waits for time to move."""
+        return any(due > self._micros for due, _, _ in self._sleepers)
+
     def now(self) -> Micros:
         return Micros(self._micros)
 

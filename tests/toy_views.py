@@ -34,6 +34,7 @@ class Tallies:
     types = frozenset({CommitSeen.__name__})
     indexes: tuple[str, ...] = ("parity", "last", "size")
     snapshot_every = 3
+    present_only: tuple[str, ...] = ()
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         assert isinstance(fact, CommitSeen)
@@ -83,6 +84,7 @@ class Streams:
     types = frozenset({CommitSeen.__name__, RefMoved.__name__})
     indexes: tuple[str, ...] = ()
     snapshot_every = 4
+    present_only: tuple[str, ...] = ()
 
     def keys(self, event: Event, fact: Fact) -> Iterable[str]:
         return (event.stream,)

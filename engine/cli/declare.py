@@ -85,14 +85,16 @@ async def delete(
     collection, short = split_name(kind, name)
     if collection == "targets" or not short:
         raise CliError(
-            "name one repository, cluster or application", hint="for example application/shop"
+            "name one repository, cluster, application or notification",
+            hint="for example application/shop",
         )
     singular = SINGULAR[collection]
     async with connect(at) as client:
         answer = await _delete(client, singular, short, cascade, reason)
     if not print_data(output, answer):
         kept = "its objects too" if cascade else "objects stay"
-        say(f"{singular}/{short} withdrawn, {kept}  (position {answer['position']})")
+        what = "" if collection == "notifications" else f", {kept}"
+        say(f"{singular}/{short} withdrawn{what}  (position {answer['position']})")
     return 0
 
 

@@ -39,7 +39,7 @@ async def get(
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
-    """List repositories, clusters, applications or targets, and how they stand.
+    """List repositories, clusters, applications, notifications or targets, and how they stand.
 
     For example:
 
@@ -181,6 +181,17 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("WHY", _cluster_why, wide=True),
         Column("LABELS", labels, flexible=True),
     ),
+    "notifications": (
+        Column("NOTIFICATION", lambda item: item["name"], flexible=True),
+        Column("STATE", lambda item: _told_state(item)),
+        Column("TO", lambda item: _receiver(item)),
+        Column("DELIVERED", lambda item: item["state"]["delivered"]),
+        Column("LAST", lambda item: _told_last(item)),
+        Column("URL", lambda item: _receiver_url(item), wide=True),
+        Column("THROUGH", lambda item: item["state"]["through"], wide=True),
+        Column("POSITION", lambda item: item["position"], wide=True),
+        Column("WHY", lambda item: _told_why(item), flexible=True),
+    ),
     "repositories": (
         Column("REPOSITORY", lambda item: item["name"], flexible=True),
         Column("REF", _ref, flexible=True),
@@ -192,6 +203,32 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("STATE", _source_state, flexible=True),
     ),
 }
+
+
+def _told_state(item: Item) -> str:
+    state = item["state"]
+    failing = state["failing"]
+    if state["stopped"]:
+        return "stopped"
+    return "failing" if failing else "ok"
+
+
+def _told_why(item: Item) -> str:
+    failing = item["state"]["failing"]
+    return f"{failing['message']} (for {_since(failing['since'])})" if failing else ""
+
+
+def _told_last(item: Item) -> str:
+    last = item["state"]["last"]
+    return _since(last["at"]) if last else ""
+
+
+def _receiver(item: Item) -> str:
+    return "slack" if "slack" in item["resource"]["spec"] else "webhook"
+
+
+def _receiver_url(item: Item) -> str:
+    return str(item["resource"]["spec"].get("webhook", {}).get("url", "in a file"))
 
 
 def _source(item: Item) -> str:

@@ -11,6 +11,7 @@ COLLECTIONS = {
     "repositories": ("repository", "repo", "repos"),
     "clusters": ("cluster",),
     "applications": ("application", "app", "apps"),
+    "notifications": ("notification",),
     "targets": ("target",),
 }
 _BY_WORD = {

@@ -54,6 +54,10 @@ class Baselines(Protocol):
         """Return each kind last recorded, by (apiVersion, kind): "" readable, else the code."""
         ...
 
+    async def is_lost(self) -> bool:
+        """Return whether the last that was recorded of the cluster itself is its loss."""
+        ...
+
 
 class Cluster:
     """A Kubernetes API, observed and acted upon: implements `engine.ports.ClusterPort`.
@@ -78,14 +82,19 @@ class Cluster:
         foreign_allowed: Collection[str] = ALLOWED,
     ) -> None:
         self._name, self._clock, self._settings, self._baselines = name, clock, settings, baselines
-        self._connection = Connection(AccessReader(spec, settings, clock), settings)
+        self._connection = Connection(AccessReader(spec, settings, clock), settings, name)
         self._discovery = Discovery(self._connection, clock, settings.discovery_interval)
         self._memory = Memory()
         self._recorder = Recorder(
             log, stream("cluster", project, name), Actor(f"cluster:{name}"), clock, settings
         )
         self._contact = Contact(
-            self._connection, clock, settings, connected=self._connected, lost=self._lost
+            self._connection,
+            clock,
+            settings,
+            connected=self._connected,
+            lost=self._lost,
+            answered=self._answered,
         )
         kept = KeptForms(log, clock, settings)
         self._observer = Observer(
@@ -126,6 +135,8 @@ class Cluster:
         self._rounds = Bell(clock)
         self._progress = anyio.Event()
         self._was_lost = False
+        self._is_lost_on_record = False
+        self._current_at = clock.monotonic()
 
     # What is known.
 
@@ -135,6 +146,11 @@ class Cluster:
         return self._contact.is_connected and all(
             kind in self._watchers and self._watchers[kind].is_settled for kind in self._kinds()
         )
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago what is known of the cluster was last known to be so."""
+        return self._clock.monotonic() - self._current_at
 
     async def until_ready(self) -> None:
         """Wait until `ready`."""
@@ -197,6 +213,7 @@ class Cluster:
         """Observe until cancelled. Raises what the log and the baselines raise, nothing else."""
         self._memory.load(await self._baselines.load())
         self._recorded_kinds = await self._baselines.kinds()
+        self._is_lost_on_record = await self._baselines.is_lost()
         try:
             async with self._connection, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._recorder.run)
@@ -264,11 +281,17 @@ class Cluster:
         return frozenset().union(*self._wanted.values())
 
     def _progressed(self) -> None:
+        self._answered()
         self._progress.set()
         self._progress = anyio.Event()
 
+    def _answered(self) -> None:
+        if self.ready:
+            self._current_at = self._clock.monotonic()
+
     def _connected(self, version: str) -> None:
-        self._recorder.fact(ClusterConnected(version))
+        self._recorder.fact(ClusterConnected(version, self._is_lost_on_record))
+        self._is_lost_on_record = False
         for watcher in self._watchers.values():
             watcher.kick()
         if self._was_lost:
@@ -278,6 +301,7 @@ class Cluster:
 
     def _lost(self, code: str, message: str) -> None:
         self._recorder.fact(ClusterLost(code, message))
+        self._is_lost_on_record = True
         self._was_lost = True
         for watcher in self._watchers.values():
             watcher.distrust()

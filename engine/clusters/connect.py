@@ -7,7 +7,7 @@ redirect, too many bytes) is `Unreachable`.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 
@@ -19,6 +19,7 @@ from engine.clusters.access import Access, AccessReader
 from engine.clusters.plugin import AccessRefused
 from engine.clusters.settings import MIB, ClusterSettings
 from engine.clusters.wire import Response
+from engine.telemetry.instruments import CLUSTER_REQUEST, broken_down
 
 _JSON = "application/json"
 _ERROR_BYTES = MIB
@@ -44,8 +45,9 @@ class Refused(Exception):
 class Connection:
     """The way to one cluster. Open it as an async context manager."""
 
-    def __init__(self, access: AccessReader, settings: ClusterSettings) -> None:
+    def __init__(self, access: AccessReader, settings: ClusterSettings, cluster: str = "") -> None:
         self._access, self._settings = access, settings
+        self._labels = broken_down(cluster)
         self._slots = anyio.Semaphore(settings.requests)
         self._session: aiohttp.ClientSession | None = None
 
@@ -108,11 +110,25 @@ class Connection:
             raise AssertionError
 
         if urgent:
-            with _errors(seconds):
-                return await once()
+            return await self._timed(method, once, seconds)
         async with self._slots:
+            return await self._timed(method, once, seconds)
+
+    async def _timed(
+        self, method: str, once: Callable[[], Awaitable[Response]], seconds: float
+    ) -> Response:
+        labels: dict[str, str | int] = {"http.request.method": method, **self._labels}
+        began = anyio.current_time()
+        try:
             with _errors(seconds):
-                return await once()
+                response = await once()
+            labels["http.response.status_code"] = response.status
+            return response
+        except Unreachable as error:
+            labels["error.type"] = error.code
+            raise
+        finally:
+            CLUSTER_REQUEST.record(anyio.current_time() - began, labels)
 
     @asynccontextmanager
     async def stream(

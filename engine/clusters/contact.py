@@ -30,7 +30,7 @@ _decoder = msgspec.json.Decoder(_Version)
 
 
 class Contact:
-    """Keeps asking. `connected` and `lost` are told when that changes."""
+    """Keeps asking. `answered` is told each time; `connected` and `lost` when that changes."""
 
     def __init__(
         self,
@@ -40,9 +40,10 @@ class Contact:
         *,
         connected: Callable[[str], None],
         lost: Callable[[str, str], None],
+        answered: Callable[[], None],
     ) -> None:
         self._connection, self._clock, self._settings = connection, clock, settings
-        self._connected, self._lost = connected, lost
+        self._connected, self._lost, self._answered = connected, lost, answered
         self._bell = Bell(clock)
         self._lock = anyio.Lock()
         self._settled_at: float | None = None
@@ -89,6 +90,7 @@ class Contact:
             if not self.is_connected:
                 self.is_connected = True
                 self._connected(version)
+            self._answered()
             await self._bell.wait(self._settings.probe_interval)
 
     async def _ask(self) -> str:

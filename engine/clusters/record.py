@@ -17,6 +17,7 @@ from engine.clusters.backoff import Backoff
 from engine.clusters.settings import MIB, ClusterSettings
 from engine.ports import Clock
 from engine.telemetry import spans
+from engine.telemetry.instruments import OBSERVATIONS, broken_down
 from events.catalog import Fact, ObjectsObserved
 from events.event import Actor, Blob, Micros, NewEvent, StreamName
 from events.log import EventLog, LogUnavailable
@@ -108,6 +109,8 @@ class Recorder:
                     "trueup.observations": len(items),
                     "trueup.source": items[0].source,
                 }
+                seen = sum(isinstance(item.content, Observation) for item in items)
+                OBSERVATIONS.add(seen, broken_down(self.cluster))
                 with spans.span("observe", said, root=True, began=items[0].at):
                     await self._append(self._events(items), blobs.values())
                 async with self._changed:

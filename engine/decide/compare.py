@@ -24,6 +24,7 @@ from events.vocabulary import (
 )
 from projections.clusters import KindState
 from projections.observed import ObservedDocument
+from projections.targets import SOFT_HOLDS
 
 NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
     "new",
@@ -41,12 +42,16 @@ NO_SUCH_KIND = "no-such-kind"
 
 
 class Held(Struct, frozen=True):
-    """An object that is left for now. A soft hold does not keep a target from being synced."""
+    """An object that is left for now."""
 
     ref: ObjectRef
     code: str
     message: str
-    soft: bool = False
+
+    @property
+    def soft(self) -> bool:
+        """Whether the target counts as synced all the same."""
+        return self.code in SOFT_HOLDS
 
 
 class Findings(Struct):
@@ -157,13 +162,13 @@ def _compare_extra(situation: Situation, found: Findings, observed: ObservedDocu
         found.held.append(_unknown(ref, kind))
     elif is_protected(ref):
         message = f"{ref} is no longer desired; objects of its kind are never pruned"
-        found.held.append(Held(ref, "protected", message, soft=True))
+        found.held.append(Held(ref, "protected", message))
     elif not is_applied(situation, observed):
         message = f"{ref} says that it is of this application, which never applied it: a copy?"
-        found.held.append(Held(ref, "copy", message, soft=True))
+        found.held.append(Held(ref, "copy", message))
     elif spec is None or not spec.sync.prune:
         message = f"{ref} is no longer desired; sync.prune is off"
-        found.held.append(Held(ref, "prune-off", message, soft=True))
+        found.held.append(Held(ref, "prune-off", message))
     else:
         found.prunes.append(delete(observed, EXTRA))
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from engine.resources.duration import seconds
+from engine.resources.model import ApplicationSpec
 from events.catalog import CorrectionApplied, CorrectionFailed
 from events.vocabulary import Outcome, Result
 
@@ -36,6 +38,16 @@ class Backoff(Struct, frozen=True):
         return plain * (0.8 + 0.4 * chance)
 
 
+def backoff_of(spec: ApplicationSpec | None, usual: Backoff) -> Backoff:
+    """Return how an application's corrections back off: as it says, else as usual."""
+    if spec is None:
+        return usual
+    retry = spec.sync.retry
+    base = seconds(retry.base) if retry.base else usual.base
+    cap = seconds(retry.cap) if retry.cap else usual.cap
+    return Backoff(base, max(base, cap))
+
+
 def conclude(
     plan: int,
     attempt: int,
@@ -52,7 +64,7 @@ def conclude(
     """
     failed = [result for result in results if not result.outcome.is_success]
     if not failed:
-        return CorrectionApplied(plan, tuple(results))
+        return CorrectionApplied(plan, tuple(results), attempt)
     failed.sort(key=lambda result: (_WORST.index(result.outcome), result.ref))
     worst = failed[0].outcome
     if worst is Outcome.STALE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,17 @@ class Rebuild(Protocol):
     async def __call__(self, view: str, report: Callable[[Progress], None]) -> Rebuilt:
         """Rebuild; `report` is called now and then. Raises `ViewError` or `LogError`."""
         ...
+
+
+Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Gives metrics in the form that an Accept header asks for, and their content type."""
+
+
+class Workload(Struct, frozen=True):
+    """How many targets wait for their turn, and how many are worked on."""
+
+    waiting: int
+    working: int
 
 
 class Limits(Struct, frozen=True):
@@ -58,6 +69,10 @@ class Api(Struct, frozen=True):
     rebuild: Rebuild
     proofs: ProofSource | None = None
     limits: Limits = Limits()
+    metrics: Scrape | None = None
+    """The page for Prometheus; None where it is switched off."""
+    workload: Callable[[], Workload | None] = lambda: None
+    """What this engine has to do; None while it does not work."""
 
 
 API = web.AppKey("api", Api)

@@ -10,12 +10,23 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from engine.http import access, history, openapi, resources, shows, targets, upkeep, wait
+from engine.http import (
+    access,
+    history,
+    metrics,
+    notifications,
+    openapi,
+    proofs,
+    resources,
+    shows,
+    steer,
+    targets,
+    upkeep,
+    wait,
+)
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
-from engine.http.pages import fleet, login, target
-from engine.http.pages.gate import SESSIONS
-from engine.http.pages.sessions import Sessions
+from engine.http.pages.rooms import add_pages
 from engine.http.protocol import Runner
 from engine.http.stream import CLOSING
 from engine.http.trace import tracing
@@ -33,11 +44,22 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
-    app[SESSIONS] = Sessions(api.clock)
-    for module in (openapi, upkeep, access, resources, shows, targets, wait, history):
+    for module in (
+        openapi,
+        upkeep,
+        metrics,
+        access,
+        resources,
+        shows,
+        targets,
+        steer,
+        notifications,
+        wait,
+        history,
+        proofs,
+    ):
         app.add_routes(module.routes)
-    for room in (login, fleet, target):
-        app.add_routes(room.routes)
+    add_pages(app, api.clock)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_close_streams)
     return app

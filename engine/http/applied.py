@@ -44,7 +44,7 @@ async def applied_before(
         result = "unchanged"
         if name in wrote:
             result, at = ("configured" if isinstance(was, Declared) else "created"), wrote[name]
-        elif was != declared(resource):
+        elif not _says(was, declared(resource)):
             raise Refusal(422, "key-reused", f"the first request with this key did not name {name}")
         metadata = resource.metadata
         results.append(Applied(kind_of(resource), metadata.project, metadata.name, result, at))
@@ -66,3 +66,8 @@ async def _state(
         if len(earlier) < len(page):
             break
     return (fact_of(last), last.position) if last else (None, START)
+
+
+def _says(was: Fact | None, wanted: Declared) -> bool:
+    """Whether a resource was declared in these words, whoever declared it."""
+    return isinstance(was, Declared) and (was.spec, was.labels) == (wanted.spec, wanted.labels)

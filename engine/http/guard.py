@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import anyio
 from aiohttp import web
@@ -16,8 +16,9 @@ from engine.http.pages.paths import is_page
 from engine.http.problem import Refusal
 from engine.http.safety import HEADERS
 from engine.http.tokens import actor_of
-from engine.http.trace import TRACE
+from engine.http.trace import TRACE, measured
 from engine.settings import is_loopback
+from engine.telemetry.instruments import HTTP_SERVER
 from events.event import Actor
 from events.log import IdReused, LogError, LogUnavailable, WrongVersion
 from projections.errors import RebuildRefused, ViewError, ViewsNotReady, ViewsUnavailable
@@ -56,6 +57,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
         response = for_window(request, await _answer(request, handler))
         return response
     finally:
+        HTTP_SERVER.record(clock.monotonic() - began, measured(request, response))
         _log.info(
             "request",
             extra={
@@ -125,7 +127,7 @@ def _of_store(error: Exception) -> Refusal:
 async def checking(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a host that is not ours, and whoever has no good token; read a body in time."""
     api = api_of(request)
-    _check_host(api, request)
+    check_host(api.hosts, request)
     _check_origin(api, request)
     if is_page(request.path):
         turned_away = await enter(request)
@@ -154,9 +156,10 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.pop("Server", None)
 
 
-def _check_host(api: Api, request: web.Request) -> None:
+def check_host(hosts: Collection[str], request: web.Request) -> None:
+    """Refuse a request that names a host that is none of these."""
     host = _bare_host(request.headers.get("Host", "").lower())
-    if host in api.hosts or (ANY_ADDRESS in api.hosts and _is_address(host)):
+    if host in hosts or (ANY_ADDRESS in hosts and _is_address(host)):
         return
     raise Refusal(
         421,

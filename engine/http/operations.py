@@ -6,12 +6,15 @@ A test holds it to the routes that there are, and every answer in the tests to t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from engine.http import applied, shapes
+from engine.http.upkeep import VIEW_NAMES
 from engine.resources.model import NAME_PATTERN, Resource
+from engine.resources.record import PLURALS
+from events.catalog import CATALOG
 from events.event import START
 
 Schema = Mapping[str, Any]
@@ -22,15 +25,13 @@ JSON, JSONL, STREAM, YAML = (
     "application/yaml",
 )
 TEXT: Schema = {"type": "string", "maxLength": 2048, "pattern": r"^[^\x00-\x1f]*$"}
+GIVEN: Schema = {**TEXT, "minLength": 1}
 NAME: Schema = {"type": "string", "pattern": NAME_PATTERN}
+MAYBE_NAME: Schema = {"type": "string", "pattern": f"^({NAME_PATTERN[1:-1]})?$"}
 POSITION: Schema = {"type": "integer", "minimum": int(START), "maximum": 10**18 - 1}
 FLAG: Schema = {"type": "boolean", "default": False}
-KIND_WORDS: Schema = {"type": "string", "enum": ["repositories", "clusters", "applications"]}
-TAGS: Schema = {
-    "type": "string",
-    "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
-    "maxLength": 1000,
-}
+KIND_WORDS: Schema = {"type": "string", "enum": sorted(PLURALS)}
+TAGS: Schema = {"type": "string"}
 
 
 class Parameter(Struct, frozen=True):
@@ -92,9 +93,25 @@ PROJECT = path("project", "The project.")
 IN_PROJECT = query("project", "The project.", {**NAME, "default": "default"})
 AFTER_KEY = query("after", "`next` of the page before.")
 AFTER_POSITION = query("after", "Only what comes after this position.", POSITION)
-AT = query("at", "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.")
+AT = query(
+    "at",
+    "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.",
+    {
+        "type": "string",
+        "anyOf": [
+            {"pattern": "^[0-9]{1,18}$"},
+            {"maxLength": 0},
+            {"format": "date"},
+            {"format": "date-time"},
+            {"pattern": "^([0-9]{1,9}(ms|s|m|h|d))+ ago$"},
+        ],
+    },
+)
 LAST_EVENT = Parameter(
-    "Last-Event-ID", "header", "Where a stream goes on: the position that came last.", POSITION
+    "Last-Event-ID",
+    "header",
+    "Where a stream goes on: the position that came last. Of use with `text/event-stream` only.",
+    {"type": "string"},
 )
 KEY = Parameter(
     "Idempotency-Key",
@@ -119,12 +136,14 @@ APPLICATION = {
         "targets": {"clusters": ["prod"], "namespace": "shop"},
     },
 }
-ANY_RESOURCE = {"oneOf": [Resource, list[Resource]]}
+Resources = Annotated[list[Resource], Meta(min_length=1, max_length=5000)]
+ANY_RESOURCE = {"oneOf": [Resource, Resources]}
 
 
 def _operations() -> Iterator[Operation]:
     yield from _engine()
     yield from _resources()
+    yield from _notifications()
     yield from _targets()
     yield from _history()
     yield from _tokens()
@@ -142,6 +161,17 @@ def _engine() -> Iterator[Operation]:
             is_open=True,
             or_status=503 if name == "readyz" else 0,
         )
+    yield Operation(
+        method="GET",
+        path="/metrics",
+        id="metrics",
+        tag="engine",
+        summary="What is measured, for Prometheus.",
+        content_type="text/plain",
+        answer=str,
+        also=("application/openmetrics-text",),
+        problems=(404,),
+    )
     yield Operation(
         method="GET",
         path="/v1/openapi.json",
@@ -164,7 +194,7 @@ def _engine() -> Iterator[Operation]:
         id="rebuildView",
         tag="engine",
         summary="Fold a view anew beside the live one; progress line by line, the end in the last.",
-        parameters=(path("view", "The view.", TEXT),),
+        parameters=(path("view", "The view.", {"type": "string", "enum": list(VIEW_NAMES)}),),
         answer=str,
         content_type=JSONL,
         problems=(404,),
@@ -230,6 +260,7 @@ def _resources() -> Iterator[Operation]:
         ("repositories", "Repository", shapes.RepositoryPage, shapes.RepositoryDetail),
         ("clusters", "Cluster", shapes.ClusterPage, shapes.ClusterDetail),
         ("applications", "Application", shapes.ApplicationPage, shapes.ApplicationDetail),
+        ("notifications", "Notification", shapes.NotificationPage, shapes.NotificationDetail),
     ):
         for suffix, where, more in (("", "All", ()), ("/{project}", "Project", (PROJECT,))):
             yield Operation(
@@ -240,6 +271,7 @@ def _resources() -> Iterator[Operation]:
                 summary=f"List {plural} by name, each with how it stands.",
                 parameters=(*more, AFTER_KEY, limit(500), AT),
                 answer=page,
+                problems=(404,) if more else (),
             )
         yield Operation(
             method="GET",
@@ -264,6 +296,31 @@ def _resources() -> Iterator[Operation]:
     )
 
 
+def _notifications() -> Iterator[Operation]:
+    for verb, body, example, summary in (
+        ("test", shapes.TestRequest, {}, "Ask for an alert that is only a test."),
+        (
+            "replay",
+            shapes.ReplayRequest,
+            {"from": 1},
+            "Ask that the alerts from a position on be delivered, again where they were.",
+        ),
+    ):
+        yield Operation(
+            method="POST",
+            path=f"/v1/notifications/{{project}}/{{name}}/{verb}",
+            id=f"{verb}Notification",
+            tag="notifications",
+            summary=summary,
+            parameters=(PROJECT, path("name", "The notification."), KEY),
+            body=body,
+            example=example,
+            answer=shapes.NotificationAsked,
+            status=202,
+            problems=(404, 409, 422),
+        )
+
+
 def _targets() -> Iterator[Operation]:
     kept = query("all", "Whether targets are listed that are not assigned any more.", FLAG)
     yield Operation(
@@ -283,14 +340,15 @@ def _targets() -> Iterator[Operation]:
         summary="List a project's targets; of one application or cluster, where asked.",
         parameters=(
             PROJECT,
-            query("application", "Only this application's.", NAME),
-            query("cluster", "Only those on this cluster.", NAME),
+            query("application", "Only this application's.", MAYBE_NAME),
+            query("cluster", "Only those on this cluster.", MAYBE_NAME),
             kept,
             AFTER_KEY,
             limit(500),
             AT,
         ),
         answer=shapes.TargetPage,
+        problems=(404,),
     )
     for suffix, id_, summary, answer in (
         ("", "showTarget", "Show all that is known of one target.", shapes.TargetDetail),
@@ -316,6 +374,7 @@ def _targets() -> Iterator[Operation]:
             ("resume", "Lift a suspension."),
         ):
             syncs = verb == "sync"
+            body = shapes.SuspendRequest if verb == "suspend" else shapes.ReasonRequest
             yield Operation(
                 method="POST",
                 path=f"/v1/{collection}/{{project}}/{{{item.name}}}/{verb}",
@@ -323,12 +382,13 @@ def _targets() -> Iterator[Operation]:
                 tag=collection,
                 summary=summary,
                 parameters=(PROJECT, item, KEY),
-                body=shapes.SyncRequest if syncs else shapes.ReasonRequest,
+                body=shapes.SyncRequest if syncs else body,
                 example={"reason": "freeze for the sale"} if not syncs else {"reason": "now"},
                 answer=shapes.SyncAsked if syncs else shapes.Acted,
                 status=202 if syncs else 200,
                 problems=(404, 409, 422),
             )
+    yield from _steering()
     yield Operation(
         method="GET",
         path="/v1/wait",
@@ -336,7 +396,7 @@ def _targets() -> Iterator[Operation]:
         tag="targets",
         summary="Answer as soon as every target of the subject is as asked; 409 when time is over.",
         parameters=(
-            query("subject", "A target (app@cluster), or an application.", required=True),
+            query("subject", "A target (app@cluster), or an application.", GIVEN, required=True),
             IN_PROJECT,
             query("for", "What to wait for.", {"type": "string", "enum": ["synced", "healthy"]}),
             query(
@@ -347,13 +407,66 @@ def _targets() -> Iterator[Operation]:
             query("after", "The position of the caller's own write.", POSITION),
             query(
                 "timeout",
-                "How long at most: `30s`, or seconds.",
-                {"type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?|([0-9]+(ms|s|m|h))+)$"},
+                "How long: `30s`, or seconds; at most a minute.",
+                {"type": "string", "pattern": "^(([0-9]|[1-5][0-9]|60)s?|[0-9]{1,4}ms|1m)$"},
             ),
         ),
         answer=shapes.Waited,
         problems=(404, 409),
     )
+
+
+def _steering() -> Iterator[Operation]:
+    path = "/v1/targets/{project}/{target}"
+    yield Operation(
+        method="GET",
+        path=f"{path}/plan",
+        id="planTarget",
+        tag="targets",
+        summary="Show what would be done to a target now, and what keeps it from being done.",
+        parameters=(PROJECT, TARGET, AT),
+        answer=shapes.Planned,
+        problems=(404, 409),
+    )
+    for verb, body, answer, summary, example in (
+        (
+            "rollback",
+            shapes.RollbackRequest,
+            shapes.RollbackDone,
+            "Go back to an earlier commit and stay there; newer ones are masked.",
+            {"reason": "incident 7", "revision": "5ca1ab1e"},
+        ),
+        (
+            "lift-rollback",
+            shapes.ReasonRequest,
+            shapes.Acted,
+            "Follow commits again.",
+            {"reason": "incident 7 is over"},
+        ),
+        (
+            "approve",
+            shapes.ApproveRequest,
+            shapes.Acted,
+            "Approve a plan, or that a sync window was overridden.",
+            {"reason": "looked at together", "plan": "sha256:" + "0" * 64},
+        ),
+    ):
+        yield Operation(
+            method="POST",
+            path=f"{path}/{verb}",
+            id={"lift-rollback": "liftRollback"}.get(verb, f"{verb}Target"),
+            tag="targets",
+            summary=summary,
+            parameters=(PROJECT, TARGET, KEY),
+            body=body,
+            example=example,
+            answer=answer,
+            problems=(404, 409, 422),
+        )
+
+
+_TYPE = "|".join(sorted(CATALOG))
+TYPES: Schema = {"type": "string", "pattern": f"^(({_TYPE})(,({_TYPE}))*)?$"}
 
 
 def _history() -> Iterator[Operation]:
@@ -366,7 +479,7 @@ def _history() -> Iterator[Operation]:
         parameters=(
             AFTER_POSITION,
             query("stream", "Only this stream's: `target/default/shop@prod`."),
-            query("type", "Only these types, with commas between them."),
+            query("type", "Only these types, with commas between them.", TYPES),
             limit(500),
             AT,
             LAST_EVENT,
@@ -383,8 +496,9 @@ def _history() -> Iterator[Operation]:
         parameters=(
             query(
                 "subject",
-                "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit, or an "
-                "object: cluster/namespace/Kind/name.",
+                "app@cluster, application/NAME, cluster/NAME, repository/NAME, "
+                "notification/NAME, a commit, or an object: cluster/namespace/Kind/name.",
+                GIVEN,
                 required=True,
             ),
             IN_PROJECT,
@@ -447,6 +561,56 @@ def _tokens() -> Iterator[Operation]:
         parameters=(KEY,),
         answer=shapes.LoginLink,
         status=201,
+    )
+    yield from _proofs()
+
+
+def _proofs() -> Iterator[Operation]:
+    text: Any = {"tag": "proofs", "method": "GET", "content_type": "text/plain"}
+    data: Any = {**text, "content_type": "application/octet-stream", "problems": (404,)}
+    yield Operation(
+        path="/v1/log/checkpoint",
+        id="getCheckpoint",
+        summary="The newest signed checkpoint (C2SP tlog-checkpoint): which log, size, root.",
+        problems=(404,),
+        **text,
+    )
+    yield Operation(
+        path="/v1/log/checkpoints",
+        id="listCheckpoints",
+        summary="Checkpoints, one an hour, the newest last, each followed by a form feed.",
+        problems=(404,),
+        **text,
+    )
+    yield Operation(
+        path="/v1/log/keys",
+        id="listCheckpointKeys",
+        summary="The public keys that checkpoints were ever signed with, one a line.",
+        problems=(404,),
+        **text,
+    )
+    number = {"type": "string", "maxLength": 60}
+    yield Operation(
+        path="/v1/log/payloads/{path}",
+        id="getPayloads",
+        summary="The payloads of the events of a bundle of entries, one a line.",
+        parameters=(path("path", "N, as of the bundle, .p/WIDTH behind.", number),),
+        **data,
+    )
+    digest = {"type": "string", "maxLength": 100}
+    yield Operation(
+        path="/v1/log/blobs/{digest}",
+        id="getBody",
+        summary="The body under a digest.",
+        parameters=(path("digest", "sha256: and 64 hexadecimal digits.", digest),),
+        **data,
+    )
+    yield Operation(
+        path="/v1/log/{path}",
+        id="getTile",
+        summary="A tile of the Merkle tree, or a bundle of entries (C2SP tlog-tiles).",
+        parameters=(path("path", "tile/LEVEL/N or tile/entries/N, .p/WIDTH behind.", number),),
+        **data,
     )
 
 

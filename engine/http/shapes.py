@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from engine.decide.state import SyncState, TargetStatus
-from engine.resources.model import Application, Cluster, Repository
-from events.vocabulary import Difference, Health, ObjectRef
+from engine.resources.model import Application, Cluster, Notification, Repository
+from events.vocabulary import Action, Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument
 from projections.declared import Suspension
 from projections.desired import DesiredDocument
 from projections.drift import DriftDocument
+from projections.notifications import NotificationDocument
 from projections.sources import SourceDocument
 from projections.targets import TargetDocument
 
@@ -33,6 +34,14 @@ Reason = Annotated[
         min_length=1,
         max_length=500,
         pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
+        description="Why: one line that the record will keep.",
+    ),
+]
+OptionalReason = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
         description="Why: one line that the record will keep.",
     ),
 ]
@@ -187,6 +196,13 @@ class ShownCluster(Standing):
     state: ClusterDocument
 
 
+class ShownNotification(Standing):
+    """A notification, and how its delivery fares."""
+
+    resource: Notification
+    state: NotificationDocument
+
+
 class ShownApplication(Standing):
     """An application, and how it and its targets stand: the worst state, the worst health."""
 
@@ -222,6 +238,14 @@ class ApplicationPage(Struct):
     position: Seen
 
 
+class NotificationPage(Struct):
+    """Notifications by name."""
+
+    items: list[ShownNotification]
+    next: AfterKey
+    position: Seen
+
+
 class RepositoryDetail(ShownRepository):
     """A repository, and the applications that name it."""
 
@@ -245,6 +269,32 @@ class ApplicationDetail(ShownApplication):
 
     targets: list[TargetStatus]
     seen: Seen
+
+
+class NotificationDetail(ShownNotification):
+    """A notification, and how far it is."""
+
+    seen: Seen
+
+
+class TestRequest(Struct, forbid_unknown_fields=True):
+    """Why, if that is to be on the record."""
+
+    reason: OptionalReason = ""
+
+
+class ReplayRequest(Struct, forbid_unknown_fields=True):
+    """Where to begin again, and why."""
+
+    start: Annotated[int, Meta(ge=1, description="A position of the log.")] = field(name="from")
+    reason: OptionalReason = ""
+
+
+class NotificationAsked(Struct):
+    """What was asked of a notification: its stream, and where the request stands in the log."""
+
+    position: Written
+    stream: str
 
 
 class TargetPage(Struct):
@@ -299,10 +349,72 @@ class TargetDiff(Struct):
 
 
 class SyncRequest(Struct, forbid_unknown_fields=True):
-    """Why, and to which commit; the newest where none is named."""
+    """Why, and to which commit; the newest where none is named.
+
+    `prune` confirms that what is no longer desired is deleted; `override` goes ahead though a
+    sync window is closed: somebody has to approve of that afterwards.
+    """
 
     reason: Reason
     revision: Annotated[str, Meta(pattern="^([0-9a-f]{40})?$")] | None = None
+    prune: bool = False
+    override: bool = False
+
+
+class SuspendRequest(Struct, forbid_unknown_fields=True):
+    """Why, and for how long (`2h`); until resumed where that is not said."""
+
+    reason: Reason
+    duration: Annotated[str, Meta(pattern="^(([0-9]{1,9}(ms|s|m|h))+)?$")] | None = None
+
+
+class RollbackRequest(Struct, forbid_unknown_fields=True):
+    """Why, and to which earlier commit: its first 7 digits, or more."""
+
+    reason: Reason
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{7,40}$")]
+
+
+class ApproveRequest(Struct, forbid_unknown_fields=True):
+    """Why; and either the plan, by its digest, or the override, by its request's position."""
+
+    reason: Reason
+    plan: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
+    override: Annotated[int, Meta(ge=1)] | None = None
+
+
+class PlanHold(Struct):
+    """What is not done, and why."""
+
+    code: str
+    message: str
+    object: ObjectRef | None = None
+
+
+class RollbackDone(Struct):
+    """A target goes back to this commit."""
+
+    position: Written
+    subject: str
+    changed: bool
+    revision: str
+
+
+class Planned(Struct):
+    """What would be done to a target now, and what keeps it from being done; `plan` names it.
+
+    `hold` is null where it is about to be done; `held` are objects that are left.
+    """
+
+    target: str
+    project: str
+    plan: str | None
+    revision: str
+    actions: list[Action]
+    hold: PlanHold | None
+    held: list[PlanHold]
+    approved: bool
+    position: Seen
 
 
 class ReasonRequest(Struct, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from engine.http.moment import reading
 from engine.http.problem import not_found
 from engine.http.resources import declared_document
 from engine.http.standing import of_application, standings, worst
-from engine.http.wire import Query, full, plain, reply
+from engine.http.wire import Query, full, plain, project_of, reply
 from engine.resources.model import STREAM_KINDS
 from engine.resources.record import PLURALS, written
 from events.event import Digest, stream
@@ -22,6 +22,7 @@ from events.vocabulary import Health
 from projections.clusters import CLUSTERS, ClusterDocument
 from projections.declared import DECLARED, DeclaredDocument
 from projections.desired import DESIRED, DesiredDocument
+from projections.notifications import NOTIFICATIONS, NotificationDocument
 from projections.projection import Found, Projection, Reader
 from projections.sources import SOURCES, SourceDocument
 from projections.targets import TARGETS
@@ -33,6 +34,7 @@ _VIEWS: dict[str, tuple[Projection[Any], Struct]] = {
     "Repository": (SOURCES, SourceDocument()),
     "Cluster": (CLUSTERS, ClusterDocument()),
     "Application": (DESIRED, DesiredDocument()),
+    "Notification": (NOTIFICATIONS, NotificationDocument(through=0, round=0)),
 }
 _HEALTH_ORDER = list(Health)
 
@@ -43,7 +45,7 @@ async def list_resources(request: web.Request) -> web.Response:
     """List declared resources of a kind by key, each with how it stands."""
     api, query = api_of(request), Query(request)
     kind = PLURALS[request.match_info["collection"]]
-    project = request.match_info.get("project")
+    project = project_of(request)
     after, limit, at = query.text("after"), query.limit(500), query.text("at")
     query.done()
     prefix = f"{STREAM_KINDS[kind]}/" + (f"{project}/" if project else "")
@@ -87,7 +89,7 @@ async def show_resource(request: web.Request) -> web.Response:
         elif kind == "Cluster":
             assigned = await _on_cluster(reader, key, moment.now)
             item |= _summary(assigned) | {"targets": plain(assigned)}
-        else:
+        elif kind == "Repository":
             users = await read_all(reader, DECLARED, where={"repository": key})
             item["applications"] = [user.document.name for user in users]
         return reply({**item, "seen": reader.position})

@@ -21,12 +21,15 @@ KINDS = {
     "cluster": ("cluster", "Cluster"),
     "repository": ("repo", "Repository"),
     "repo": ("repo", "Repository"),
+    "notification": ("notification", "Notification"),
 }
-_STREAM_KINDS = frozenset({"repo", "cluster", "app", "target", "token", "engine", "view"})
+_STREAM_KINDS = frozenset(
+    {"repo", "cluster", "app", "target", "notification", "token", "engine", "view"}
+)
 _COMMIT = re.compile(r"(?:commit/)?([0-9a-f]{7,40})")
 _FORMS = (
-    "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit (7 digits or more), "
-    "or an object: cluster/namespace/Kind/name"
+    "app@cluster, application/NAME, cluster/NAME, repository/NAME, notification/NAME, "
+    "a commit (7 digits or more), or an object: cluster/namespace/Kind/name"
 )
 
 
@@ -55,7 +58,7 @@ async def resolve(reader: Reader, words: str, project: str) -> str:
         return await _object(reader, parts[0], "", parts[1], parts[2], project)
     if len(parts) == 1:
         return await _declared(reader, "app", "Application", words, project)
-    raise bad_request(f"{words[:100]!r} is no subject; write {_FORMS}")
+    raise not_found(f"{words[:100]!r} is no subject; write {_FORMS}")
 
 
 async def _has_events(reader: Reader, subject: str) -> bool:

@@ -18,8 +18,9 @@ from engine.http.moment import reading
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
-from engine.http.wire import Query, body_of, full, only, plain, reply
+from engine.http.wire import Query, body_of, full, only, plain, project_of, reply
 from engine.http.writes import Write, append, earlier, reason_of, settled
+from engine.resources.duration import seconds
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
@@ -33,6 +34,9 @@ from projections.targets import TARGETS, TargetDocument
 from projections.views import read_all
 
 routes = web.RouteTableDef()
+_MORE = {"sync": ("revision", "prune", "override"), "suspend": ("duration",)}
+"""What an operator's word may say besides its reason."""
+_LONGEST_SUSPENSION = 10 * 366 * 86_400.0
 MAX_DIFFERENCES = 5000
 
 
@@ -52,8 +56,8 @@ class Subject(Struct, frozen=True):
 async def list_targets(request: web.Request) -> web.Response:
     """List targets by key, with how each stands; of one application or cluster, where asked."""
     api, query = api_of(request), Query(request)
-    project = request.match_info.get("project", "")
-    application, cluster = query.text("application"), query.text("cluster")
+    project = project_of(request)
+    application, cluster = query.name("application"), query.name("cluster")
     cursor: str | None = query.text("after")
     limit, everything, at = query.limit(500), query.flag("all"), query.text("at")
     query.done()
@@ -164,19 +168,7 @@ async def act_on_target(request: web.Request) -> web.Response:
     if before := await earlier(request):
         return await _again(request, target.label, before)
     async with api_of(request).views.snapshot() as reader:
-        found = await reader.get(TARGETS, target.stream)
-        # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
-        is_lift = request.match_info["verb"] == "resume" and found and found.document.suspended
-        if found is None or not (found.document.assigned or is_lift):
-            raise await no_target(reader, target)
-        application = await reader.get(DECLARED, target.app_stream)
-    subject = Subject(
-        target.label,
-        target.stream,
-        (target,),
-        found.document.suspended,
-        application.document.suspended if application else None,
-    )
+        subject = await target_subject(reader, target, request.match_info["verb"])
     return await _act(request, subject)
 
 
@@ -184,30 +176,73 @@ async def act_on_target(request: web.Request) -> web.Response:
 async def act_on_application(request: web.Request) -> web.Response:
     """Ask something of an application: a sync of each of its targets, or a pause of all."""
     project, name = request.match_info["project"], request.match_info["name"]
-    app_stream = stream("app", project, name)
     if before := await earlier(request):
         return await _again(request, name, before)
     async with api_of(request).views.snapshot() as reader:
-        found = await declared_document(reader, "Application", project, app_stream)
-        targets = await read_all(reader, TARGETS, where={"application": app_stream})
+        subject = await application_subject(reader, project, name)
+    return await _act(request, subject)
+
+
+async def target_subject(reader: Reader, target: TargetId, verb: str) -> Subject:
+    """Return a target as what somebody acts on; refuses one of which this cannot be asked."""
+    found = await reader.get(TARGETS, target.stream)
+    # A suspension also keeps what was withdrawn from being deleted, and can be lifted then.
+    is_lift = verb == "resume" and found and found.document.suspended
+    if found is None or not (found.document.assigned or is_lift):
+        raise await no_target(reader, target)
+    application = await reader.get(DECLARED, target.app_stream)
+    return Subject(
+        target.label,
+        target.stream,
+        (target,),
+        found.document.suspended,
+        application.document.suspended if application else None,
+    )
+
+
+async def application_subject(reader: Reader, project: str, name: str) -> Subject:
+    """Return an application as what somebody acts on; refuses one that is not declared."""
+    app_stream = stream("app", project, name)
+    found = await declared_document(reader, "Application", project, app_stream)
+    targets = await read_all(reader, TARGETS, where={"application": app_stream})
     assigned = tuple(_id(item.document) for item in targets if item.document.assigned)
-    return await _act(request, Subject(name, app_stream, assigned, found.document.suspended))
+    return Subject(name, app_stream, assigned, found.document.suspended)
 
 
 async def _act(request: web.Request, subject: Subject) -> web.Response:
     Query(request).done()
     verb = request.match_info["verb"]
     body = await body_of(request)
-    only(body, "reason", *(["revision"] if verb == "sync" else []))
-    reason = reason_of(body, required=True)
+    only(body, "reason", *_MORE.get(verb, ()))
+    more = Asked(
+        _revision(body), _flag(body, "prune"), _flag(body, "override"), _until(request, body)
+    )
+    return await ask(request, subject, verb, reason_of(body, required=True), more)
+
+
+class Asked(Struct, frozen=True):
+    """What an operator's word may say besides its reason; `until` in UTC microseconds."""
+
+    revision: str = ""
+    prune: bool = False
+    override: bool = False
+    until: int = 0
+
+
+async def ask(
+    request: web.Request, subject: Subject, verb: str, reason: str, more: Asked | None = None
+) -> web.Response:
+    """Put on record what the request's actor asks of a subject; the answer is the API's."""
     fact: Fact
+    more = more or Asked()
     match verb:
         case "sync":
-            return await _sync(request, subject, reason, _revision(body))
+            fact = SyncRequested(reason, more.revision, more.prune, more.override)
+            return await _sync(request, subject, fact)
         case "suspend":
             if subject.suspension is not None:
                 return _unchanged(subject, subject.suspension)
-            fact = Suspended(reason)
+            fact = Suspended(reason, more.until)
         case _:
             if subject.suspension is None:
                 raise _not_suspended(subject)
@@ -231,10 +266,9 @@ async def _again(request: web.Request, label: str, before: Sequence[Event]) -> w
     return reply({**answer, "targets": targets, "suspended": held.reason if held else None}, 202)
 
 
-async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
+async def _sync(request: web.Request, subject: Subject, fact: SyncRequested) -> web.Response:
     if not subject.targets:
         raise conflict("no-targets", f"{subject.label} goes to no cluster yet: see its targets")
-    fact = SyncRequested(reason, revision)
     appended = await append(request, [Write(target.stream, fact) for target in subject.targets])
     await settled(request, appended.last)
     held = subject.suspension or subject.above
@@ -313,6 +347,27 @@ def _revision(body: dict[str, Any]) -> str:
     if not isinstance(revision, str) or not re.fullmatch(r"([0-9a-f]{40})?", revision):
         raise bad_request("revision must be a commit's full id: 40 hexadecimal digits")
     return revision
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise bad_request(f"{name} must be true or false")
+    return value
+
+
+def _until(request: web.Request, body: dict[str, Any]) -> int:
+    """Return when a suspension ends by itself, in microseconds since the epoch; 0 for never."""
+    text = body.get("duration") or ""
+    if not text:
+        return 0
+    try:
+        length = seconds(text)
+    except (ValueError, TypeError) as error:
+        raise bad_request(f"duration: {error}") from error
+    if not 0 < length <= _LONGEST_SUSPENSION:
+        raise bad_request("duration must lie between 1ms and 10 years")
+    return api_of(request).clock.now() + int(length * 1_000_000)
 
 
 def _id(document: TargetDocument) -> TargetId:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from opentelemetry.trace import SpanKind
@@ -15,6 +15,8 @@ TRACE: web.RequestKey[dict[str, str]] = web.RequestKey("trace", dict)
 """The ids of a request's span, for the line that is logged once it has ended."""
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is asked every few seconds, for ever."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 @web.middleware
@@ -54,6 +56,19 @@ async def tracing(
                 spans.failed(span, str(response.status))
             return response
     raise refused
+
+
+def measured(request: web.Request, response: web.StreamResponse | None) -> Mapping[str, str | int]:
+    """Return the labels under which a request is measured: no more of them than there are routes.
+
+    The status is 0 where the client went away before there was an answer.
+    """
+    method = request.method if request.method in _METHODS else "_OTHER"
+    return {
+        "http.request.method": method,
+        "http.route": route_of(request),
+        "http.response.status_code": response.status if response is not None else 0,
+    }
 
 
 def route_of(request: web.Request) -> str:

@@ -9,15 +9,18 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from engine.resources import duration
+from engine.resources import duration, windows
 from engine.resources.model import (
+    NAME_PATTERN,
     Application,
     Cluster,
     Credentials,
     GitRef,
+    Notification,
     Repository,
     Resource,
     Targets,
+    Webhook,
 )
 from engine.resources.shape import Fault, Path
 
@@ -39,6 +42,8 @@ def faults(resource: Resource) -> Iterator[Fault]:
             yield from _cluster(resource)
         case Application():
             yield from _application(resource)
+        case Notification():
+            yield from _notification(resource)
 
 
 def url_scheme(url: str) -> str:
@@ -165,6 +170,11 @@ def _application(resource: Application) -> Iterator[Fault]:
     spec = resource.spec
     yield from _inside(spec.source.path, ("spec", "source", "path"))
     yield from _targets(spec.targets)
+    for place, window in enumerate(spec.sync.windows):
+        wrong = windows.fault(window)
+        if wrong is not None:
+            field, message = wrong
+            yield Fault(("spec", "sync", "windows", place, field), message)
 
 
 def _targets(targets: Targets) -> Iterator[Fault]:
@@ -183,6 +193,63 @@ def _targets(targets: Targets) -> Iterator[Fault]:
             (*path, "namespace"),
             f"{targets.namespace[:60]!r} is no name of a namespace",
             "write lower-case letters, digits and -, at most 63",
+        )
+
+
+def _notification(resource: Notification) -> Iterator[Fault]:
+    spec = resource.spec
+    if (spec.webhook is None) == (spec.slack is None):
+        said = "has both" if spec.webhook else "has neither"
+        yield Fault(("spec",), f"must have webhook or slack, and {said}")
+    if spec.webhook is not None:
+        yield from _webhook(spec.webhook)
+    if spec.slack is not None:
+        yield from _engine_file(spec.slack.url_file, ("spec", "slack", "urlFile"))
+    for place, name in enumerate(spec.projects):
+        if name != "*" and not re.fullmatch(NAME_PATTERN.strip("^$"), name):
+            yield Fault(
+                ("spec", "projects", place), f'{name[:60]!r} is no name of a project, nor "*"'
+            )
+    if spec.projects and resource.metadata.project != "default":
+        yield Fault(
+            ("spec", "projects"),
+            "is for a notification in project default: any other tells of its own project",
+            "leave it out",
+        )
+    if spec.selector is not None:
+        yield from _labels(spec.selector.match_labels, ("spec", "selector", "matchLabels"))
+    if not 60 <= duration.seconds(spec.give_up_after) <= 31 * 86_400:
+        yield Fault(("spec", "giveUpAfter"), "must lie between 1m and 744h")
+
+
+def _webhook(webhook: Webhook) -> Iterator[Fault]:
+    path: Path = ("spec", "webhook")
+    if (webhook.url is None) == (webhook.url_file is None):
+        said = "has both" if webhook.url else "has neither"
+        yield Fault(path, f"must have url or urlFile, and {said}")
+    if webhook.url is not None:
+        yield from _http_url(webhook.url, (*path, "url"))
+    if webhook.url_file is not None:
+        yield from _engine_file(webhook.url_file, (*path, "urlFile"))
+    yield from _engine_file(webhook.secret_file, (*path, "secretFile"))
+
+
+def _http_url(url: str, path: Path) -> Iterator[Fault]:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        yield Fault(path, "has no host and port that can be read")
+        return
+    if parts.scheme not in ("https", "http") or re.search(r"[\x00-\x20\x7f\\]", url):
+        yield Fault(path, "must be an https:// URL", "http:// only to a host in notification_hosts")
+    elif not host or not _HOST.fullmatch(host):
+        yield Fault(path, "has no valid host name")
+    elif parts.username is not None or parts.query or parts.fragment:
+        yield Fault(
+            path,
+            "must not have credentials, a query or a fragment: they would be recorded for ever",
+            "put the URL into a file, and name that in urlFile",
         )
 
 

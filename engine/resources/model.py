@@ -105,12 +105,50 @@ class Targets(Model, frozen=True):
     namespace: str = "default"
 
 
+class Window(Model, frozen=True):
+    """A time in which syncs are allowed, or denied: from each tick of a schedule, for a duration.
+
+    A deny window that is open holds everything; where there are allow windows, one of them has to
+    be open.
+    """
+
+    kind: Literal["allow", "deny"]
+    schedule: Annotated[
+        str,
+        Meta(
+            min_length=9,
+            max_length=100,
+            description="cron, five fields: for example 0 22 * * 1-5",
+        ),
+    ]
+    duration: Duration
+    time_zone: Annotated[
+        str, Meta(max_length=64, description="IANA name, for example Europe/Berlin")
+    ] = "UTC"
+
+
+class Retry(Model, frozen=True):
+    """How failed corrections are tried again: base doubled up to cap, limit times (0: for ever)."""
+
+    limit: Annotated[int, Meta(ge=0, le=1000)] = 0
+    base: Duration | None = None
+    cap: Duration | None = None
+
+
 class Sync(Model, frozen=True):
-    """When differences are corrected. `selfHeal`: also those that no commit explains."""
+    """When differences are corrected. `selfHeal`: also those that no commit explains.
+
+    What is no longer desired is deleted where `prune` says so; a person is asked before, always
+    with `confirmPrune`, and where more than `pruneLimit` percent of a target's objects would go.
+    """
 
     mode: Literal["auto", "manual"] = "auto"
     prune: bool = True
+    confirm_prune: bool = False
+    prune_limit: Annotated[int, Meta(ge=0, le=100, description="percent")] = 50
     self_heal: bool = True
+    windows: Annotated[tuple[Window, ...], Meta(max_length=50)] = ()
+    retry: Retry = Retry()
 
 
 class ApplicationSpec(Model, frozen=True):
@@ -124,6 +162,57 @@ class ApplicationSpec(Model, frozen=True):
         Literal["leave", "cascade"],
         Meta(description="what becomes of its objects when a control repository drops its file"),
     ] = "leave"
+
+
+class Webhook(Model, frozen=True):
+    """An HTTP endpoint that takes CloudEvents; `urlFile` where the URL itself is a secret.
+
+    `secretFile` holds what requests are signed with: `whsec_…`, or a line of text.
+    """
+
+    secret_file: str
+    url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    url_file: str | None = None
+
+
+class Slack(Model, frozen=True):
+    """An incoming webhook of Slack's, or of what speaks like it; the URL is the secret."""
+
+    url_file: str
+
+
+class NotificationSpec(Model, frozen=True):
+    """Which alerts, and where to. What is not said selects nothing away."""
+
+    events: Annotated[
+        tuple[Literal["drift", "failed", "held", "cluster-lost", "recovered"], ...],
+        Meta(description="which kinds of alerts; none named: all"),
+    ] = ()
+    projects: Annotated[
+        tuple[str, ...],
+        Meta(description='projects other than its own, "*" for all; in project default only'),
+    ] = ()
+    applications: Annotated[
+        tuple[Name, ...], Meta(description="only alerts about these applications")
+    ] = ()
+    clusters: Annotated[tuple[Name, ...], Meta(description="only alerts about these clusters")] = ()
+    selector: Annotated[
+        LabelSelector | None,
+        Meta(description="only where application, cluster and repository together have these"),
+    ] = None
+    webhook: Webhook | None = None
+    slack: Slack | None = None
+    give_up_after: Annotated[
+        Duration, Meta(description="how long delivery may fail before no more is tried")
+    ] = "72h"
+
+
+class Notification(Model, frozen=True, tag_field="kind", tag="Notification"):
+    """Who is told of what."""
+
+    api_version: Literal["trueup.dev/v1"]
+    metadata: Metadata
+    spec: NotificationSpec
 
 
 class Repository(Model, frozen=True, tag_field="kind", tag="Repository"):
@@ -150,6 +239,11 @@ class Application(Model, frozen=True, tag_field="kind", tag="Application"):
     spec: ApplicationSpec
 
 
-Resource = Repository | Cluster | Application
-STREAM_KINDS = {"Repository": "repo", "Cluster": "cluster", "Application": "app"}
+Resource = Repository | Cluster | Application | Notification
+STREAM_KINDS = {
+    "Repository": "repo",
+    "Cluster": "cluster",
+    "Application": "app",
+    "Notification": "notification",
+}
 """The first part of a resource's stream name, by kind."""

@@ -13,7 +13,14 @@ from msgspec import Struct
 
 from engine.objects.yaml import YamlLimits, YamlRefused, parse_located
 from engine.resources import meaning, shape
-from engine.resources.model import STREAM_KINDS, Application, Cluster, Repository, Resource
+from engine.resources.model import (
+    STREAM_KINDS,
+    Application,
+    Cluster,
+    Notification,
+    Repository,
+    Resource,
+)
 from engine.resources.record import kind_of
 from engine.resources.spelling import nearest
 
@@ -23,6 +30,7 @@ _KINDS: dict[str, type[Resource]] = {
     "Repository": Repository,
     "Cluster": Cluster,
     "Application": Application,
+    "Notification": Notification,
 }
 
 

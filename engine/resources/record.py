@@ -11,7 +11,12 @@ from engine.resources.model import API_VERSION, STREAM_KINDS, Resource
 from events.catalog import Declared
 from events.event import StreamName, stream
 
-PLURALS = {"repositories": "Repository", "clusters": "Cluster", "applications": "Application"}
+PLURALS = {
+    "repositories": "Repository",
+    "clusters": "Cluster",
+    "applications": "Application",
+    "notifications": "Notification",
+}
 """A kind by the name that its collection goes by."""
 
 

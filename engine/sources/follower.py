@@ -15,6 +15,7 @@ from engine.sources.failure import SourceError
 from engine.sources.fetch import Tip
 from engine.sources.mirror import Mirror
 from engine.telemetry import spans
+from engine.telemetry.instruments import FETCH_DURATION
 from engine.telemetry.log import link_to
 from events.catalog import (
     CommitSeen,
@@ -103,16 +104,20 @@ class RepositoryFollower:
         name = self._followed.stream.partition("/")[2]
         with spans.span("fetch", {"vcs.repository.name": name}, root=True) as span:
             await link_to(self._log, requested, "request")
+            began = self._clock.monotonic()
+            labels: dict[str, str | int] = {}
             try:
                 tip = await self._mirror.fetch(self._followed.ref)
                 news = await self._news(tip, requested)
             except SourceError as error:
                 self._failures += 1
                 spans.failed(span, error.code)
+                labels["error.type"] = error.code
                 news = self._failed(error, requested)
             else:
                 self._failures = 0
                 spans.annotate({"vcs.ref.head.name": tip.ref, "vcs.ref.head.revision": tip.commit})
+            FETCH_DURATION.record(self._clock.monotonic() - began, labels)
             await self._write(*news)
 
     async def _news(

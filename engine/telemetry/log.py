@@ -1,4 +1,5 @@
-"""The log as the engine's parts see it: each append is a span, each event carries its traceparent.
+"""The log as the engine's parts see it: each append is a span, timed, and each event carries its
+traceparent.
 
 So no part that appends has to think of traces, and none can forget to.
 """
@@ -6,11 +7,13 @@ So no part that appends has to think of traces, and none can forget to.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from engine.telemetry import spans
+from engine.telemetry.instruments import APPEND_DURATION
+from engine.telemetry.lag import Lag
 from engine.telemetry.spans import Cause
 from events.event import Blob, Digest, Event, EventId, NewEvent, Position, StreamName, Version
 from events.log import Appended, EventLog, LogError
@@ -21,10 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 class TracedLog:
-    """An `EventLog` in front of another."""
+    """An `EventLog` in front of another. `lag` is told of what was appended."""
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(
+        self, log: EventLog, monotonic: Callable[[], float], lag: Lag | None = None
+    ) -> None:
+        self._log, self._monotonic, self._lag = log, monotonic, lag
 
     @property
     def log_id(self) -> str:
@@ -40,7 +45,15 @@ class TracedLog:
                     event if event.traceparent else replace(event, traceparent=said)
                     for event in events
                 ]
-            appended = await self._log.append(events, blobs)
+            began = self._monotonic()
+            try:
+                appended = await self._log.append(events, blobs)
+            except LogError as error:
+                APPEND_DURATION.record(self._monotonic() - began, {"error.type": error.code})
+                raise
+            APPEND_DURATION.record(self._monotonic() - began)
+            if self._lag is not None:
+                self._lag.appended(appended.last)
             if spans.is_recording():
                 _note(events, appended)
             return appended

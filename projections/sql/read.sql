@@ -65,6 +65,14 @@ WHERE view = $1 AND generation = $2 AND i2 IS NOT NULL
   AND (i2, key) >= ($3, $4) AND (i2, key) < ($3, $5)
   AND ($6::text IS NULL OR i0 = $6) AND ($7::text IS NULL OR i1 = $7)
 
+-- name: tally
+SELECT (ARRAY[i0, i1, i2])[$3::integer], (ARRAY[i0, i1, i2])[$4::integer], count(*)
+FROM view_document
+WHERE view = $1 AND generation = $2 AND key >= $5 AND key < $6
+  AND ($7::text IS NULL OR i0 = $7) AND ($8::text IS NULL OR i1 = $8)
+  AND ($9::text IS NULL OR i2 = $9)
+GROUP BY 1, 2
+
 -- name: subjects
 SELECT position FROM view_subject
 WHERE view = $1 AND generation = $2 AND subject = $3 AND position > $4 AND position < $5

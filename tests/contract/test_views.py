@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -199,6 +200,9 @@ async def test_views_as_of_a_position_are_the_naive_fold_up_to_there(
                 matching.items()
             )
             assert await reader.count(TALLIES, prefix=prefix, where=where) == len(matching)
+            for by in (("parity", "last"), ("size", "parity")):
+                tally = await reader.tally(TALLIES, by, prefix=prefix, where=where)
+                assert tally == tallied(by, [document for _, document in matching.values()])
             keys = [f"{prefix}{key}" for key in ("a", "ab", "x", "é", "none")]
             found = await reader.get_many(TALLIES, keys)
             assert {key: (each.position, each.document) for key, each in found.items()} == {
@@ -211,6 +215,17 @@ async def test_views_as_of_a_position_are_the_naive_fold_up_to_there(
                 assert was == streams.get(key)
                 filed = await reader.subjects(ABOUT, key, limit=100_000)
                 assert filed == naive_subjects(ABOUT, past).get(key, [])
+
+    async with world.views.snapshot() as now:
+        documents = [found.document for found in await now.page(TALLIES, prefix=prefix)]
+        matching_now = [document for document in documents if indexed(document, where)]
+        tally = await now.tally(TALLIES, ("size", "last"), prefix=prefix, where=where)
+        assert tally == tallied(("size", "last"), matching_now)
+
+
+def tallied(by: tuple[str, str], documents: list[Any]) -> dict[tuple[str, str], int]:
+    values = [dict(zip(TALLIES.indexes, TALLIES.index(each), strict=True)) for each in documents]
+    return Counter((each[by[0]], each[by[1]]) for each in values if each[by[0]] and each[by[1]])
 
 
 def indexed(document: Any, where: dict[str, str] | None) -> bool:

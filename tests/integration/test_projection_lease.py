@@ -179,3 +179,32 @@ async def test_a_lease_needs_a_time_to_live_and_a_database(dsn: str) -> None:
         pool.terminate()
         with pytest.raises(ViewsUnavailable):
             await Lease.try_acquire(pool, "engine", "one", LONG)
+
+
+async def test_a_lease_whose_owner_is_gone_is_taken_over_at_once(pool: Pool) -> None:
+    first = await Lease.try_acquire(pool, "engine", "dead", LONG)
+    assert first is not None
+    with anyio.fail_after(10):
+        second = await Lease.acquire(
+            pool, "engine", "next", LONG, is_gone=lambda owner: owner == "dead"
+        )
+    assert second.epoch == first.epoch + 1
+    second.check()
+
+
+async def test_of_many_who_find_the_owner_gone_one_takes_over_and_keeps_it(pool: Pool) -> None:
+    assert await Lease.try_acquire(pool, "engine", "dead", LONG)
+    got: list[Lease] = []
+
+    async def ask(owner: str) -> None:
+        with anyio.move_on_after(1):
+            got.append(
+                await Lease.acquire(
+                    pool, "engine", owner, LONG, is_gone=lambda held: held == "dead"
+                )
+            )
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(ask, f"engine-{number}")
+    assert [lease.epoch for lease in got] == [2]

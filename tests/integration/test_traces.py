@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.simulator.server import Simulator
-from tests.integration.test_line import Line
+from engine.cli.demo_repository import DemoRepository
+from tests.line import Line
 from tests.receiving import Receiver, Span, receiving
 
 pytestmark = pytest.mark.anyio
@@ -26,35 +26,29 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
         yield receiver
 
 
+class Shop(Line):
+    """A line with the demo's repository, and one application that goes to three clusters."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        super().__init__(folder, dsn, CLUSTERS)
+        self.repository = DemoRepository(self.git / "shop.git")
+
+
 @pytest.fixture
-async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Line]:
-    (tmp_path / "git").mkdir()
-    (tmp_path / "kube").mkdir()
-    line = Line(tmp_path, dsn)
-    line.simulator = Simulator(CLUSTERS)
-    await line.simulator.start("127.0.0.1", 0)
-    line.simulator.kubeconfig(line.kubeconfig)
-    try:
+async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Shop]:
+    line = Shop(tmp_path, dsn)
+    async with line.clusters_running():
         yield line
-    finally:
-        await line.simulator.stop()
 
 
-async def declare(line: Line, headers: dict[str, str] | None = None) -> None:
+async def declare(line: Shop, headers: dict[str, str] | None = None) -> None:
     resources: list[dict[str, Any]] = [
         {
             "kind": "Repository",
             "metadata": {"name": "shop"},
             "spec": {"url": line.repository.url, "interval": "1s"},
         },
-        *(
-            {
-                "kind": "Cluster",
-                "metadata": {"name": name, "labels": {"environment": f"env-{name}"}},
-                "spec": {"kubeconfig": str(line.kubeconfig), "context": name},
-            }
-            for name in CLUSTERS
-        ),
+        *(line.cluster(name, environment=f"env-{name}") for name in CLUSTERS),
         {
             "kind": "Application",
             "metadata": {"name": "shop"},
@@ -69,7 +63,7 @@ async def declare(line: Line, headers: dict[str, str] | None = None) -> None:
         assert answer.status == 200, await answer.text()
 
 
-async def healthy(line: Line, revision: str) -> None:
+async def healthy(line: Shop, revision: str) -> None:
     for name in CLUSTERS:
         for state in ("synced", "healthy"):
             query = f"subject=shop@{name}&for={state}&timeout=60&revision={revision}"
@@ -86,7 +80,7 @@ def linked(receiver: Receiver, name: str, trace: str, **attributes: Any) -> list
 
 
 async def test_a_commit_is_followed_to_three_clusters_by_links_alone(
-    line: Line, receiver: Receiver
+    line: Shop, receiver: Receiver
 ) -> None:
     line.repository.start(CLUSTERS)
     async with line.engine():
@@ -128,7 +122,7 @@ async def test_a_commit_is_followed_to_three_clusters_by_links_alone(
         assert health.attributes["trueup.health.previous"] == "progressing"
 
 
-async def test_every_event_names_the_span_that_wrote_it(line: Line, receiver: Receiver) -> None:
+async def test_every_event_names_the_span_that_wrote_it(line: Shop, receiver: Receiver) -> None:
     line.repository.start(CLUSTERS)
     async with line.engine():
         await declare(line, {"traceparent": TRACEPARENT})
@@ -147,7 +141,7 @@ async def test_every_event_names_the_span_that_wrote_it(line: Line, receiver: Re
     assert post.resource["deployment.environment.name"] == "test"
 
 
-async def test_no_secret_goes_into_a_trace(line: Line, receiver: Receiver) -> None:
+async def test_no_secret_goes_into_a_trace(line: Shop, receiver: Receiver) -> None:
     line.repository.start(CLUSTERS)
     async with line.engine():
         await declare(line)
@@ -164,7 +158,7 @@ async def test_no_secret_goes_into_a_trace(line: Line, receiver: Receiver) -> No
 
 
 async def test_the_sdks_own_switch_turns_everything_off(
-    line: Line, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    line: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     line.repository.start(CLUSTERS)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.queue import TargetQueue
 from projections.fold import TargetId
@@ -16,13 +21,28 @@ def target(name: str, cluster: str = "prod") -> TargetId:
     return TargetId("default", name, cluster)
 
 
+def queue_of(
+    clock: ManualClock, *, total: int = 99, per_cluster: int = 99, per_application: int = 99
+) -> TargetQueue:
+    return TargetQueue(clock, total=total, per_cluster=per_cluster, per_application=per_application)
+
+
+async def all_taken(queue: TargetQueue) -> list[TargetId]:
+    """Take whatever can be taken now."""
+    taken: list[TargetId] = []
+    with anyio.move_on_after(0):
+        while True:
+            taken.append(await queue.take())
+    return taken
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 
 
 async def test_a_target_added_twice_while_it_waits_comes_once(clock: ManualClock) -> None:
-    queue = TargetQueue(clock, total=4, per_cluster=4)
+    queue = queue_of(clock, total=4, per_cluster=4)
     queue.add(target("a"))
     queue.add(target("a"))
     assert await queue.take() == target("a")
@@ -32,7 +52,7 @@ async def test_a_target_added_twice_while_it_waits_comes_once(clock: ManualClock
 async def test_a_target_added_while_it_is_worked_on_comes_again_only_afterwards(
     clock: ManualClock,
 ) -> None:
-    queue = TargetQueue(clock, total=4, per_cluster=4)
+    queue = queue_of(clock, total=4, per_cluster=4)
     queue.add(target("a"))
     await queue.take()
     queue.add(target("a"))
@@ -42,7 +62,7 @@ async def test_a_target_added_while_it_is_worked_on_comes_again_only_afterwards(
 
 
 async def test_a_cluster_with_all_its_places_taken_takes_nobody_elses(clock: ManualClock) -> None:
-    queue = TargetQueue(clock, total=8, per_cluster=2)
+    queue = queue_of(clock, total=8, per_cluster=2)
     for name in "abcd":
         queue.add(target(name, "slow"))
     queue.add(target("z", "quick"))
@@ -52,7 +72,7 @@ async def test_a_cluster_with_all_its_places_taken_takes_nobody_elses(clock: Man
 
 
 async def test_clusters_take_turns(clock: ManualClock) -> None:
-    queue = TargetQueue(clock, total=8, per_cluster=8)
+    queue = queue_of(clock, total=8, per_cluster=8)
     for name in "abc":
         queue.add(target(name, "one"))
     for name in "abc":
@@ -61,7 +81,7 @@ async def test_clusters_take_turns(clock: ManualClock) -> None:
 
 
 async def test_what_a_person_asked_for_goes_first_in_its_line(clock: ManualClock) -> None:
-    queue = TargetQueue(clock, total=8, per_cluster=8)
+    queue = queue_of(clock, total=8, per_cluster=8)
     for name in "abc":
         queue.add(target(name))
     queue.add(target("c"), first=True)
@@ -71,7 +91,7 @@ async def test_what_a_person_asked_for_goes_first_in_its_line(clock: ManualClock
 async def test_a_sole_waiting_target_moved_to_the_front_is_still_taken_once(
     clock: ManualClock,
 ) -> None:
-    queue = TargetQueue(clock, total=8, per_cluster=8)
+    queue = queue_of(clock, total=8, per_cluster=8)
     queue.add(target("a"))
     queue.add(target("a"), first=True)
     queue.add(target("b", "other"))
@@ -80,7 +100,7 @@ async def test_a_sole_waiting_target_moved_to_the_front_is_still_taken_once(
 
 
 async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock) -> None:
-    queue = TargetQueue(clock, total=8, per_cluster=8)
+    queue = queue_of(clock, total=8, per_cluster=8)
     async with anyio.create_task_group() as group:
         group.start_soon(queue.run_timers)
         queue.add_at(target("a"), clock.now() + 5_000_000)
@@ -93,3 +113,123 @@ async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock)
         await clock.advance(10)
         assert queue.depth == 0
         group.cancel_scope.cancel()
+
+
+async def test_an_application_with_all_its_places_taken_takes_nobody_elses(
+    clock: ManualClock,
+) -> None:
+    queue = queue_of(clock, per_application=2)
+    for cluster in "abcd":
+        queue.add(target("wide", cluster))
+        queue.add(target(f"other-{cluster}", cluster))
+    taken = [t.application for t in await all_taken(queue)]
+    assert taken.count("wide") == 2
+    assert len(taken) == 6
+    assert queue.depth == 2
+
+
+async def test_what_was_set_aside_comes_when_its_application_has_a_place(
+    clock: ManualClock,
+) -> None:
+    queue = queue_of(clock, per_application=1)
+    for cluster in "abc":
+        queue.add(target("wide", cluster))
+    seen = []
+    while queue.depth:
+        taken = await all_taken(queue)
+        assert len(taken) == 1
+        seen += taken
+        queue.done(taken[0])
+    assert [t.cluster for t in seen] == ["a", "b", "c"]
+
+
+async def test_a_target_set_aside_whose_cluster_is_full_keeps_no_other_waiting(
+    clock: ManualClock,
+) -> None:
+    queue = queue_of(clock, per_cluster=1, per_application=1)
+    queue.add(target("wide", "a"))
+    (first,) = await all_taken(queue)
+    queue.add(target("wide", "hung"))
+    queue.add(target("wide", "b"))
+    assert await all_taken(queue) == []
+    queue.add(target("narrow", "hung"))
+    assert await all_taken(queue) == [target("narrow", "hung")]
+    queue.done(first)
+    assert await all_taken(queue) == [target("wide", "b")]
+    queue.done(target("wide", "b"))
+    assert await all_taken(queue) == []
+    queue.done(target("narrow", "hung"))
+    assert await all_taken(queue) == [target("wide", "hung")]
+
+
+async def test_what_a_person_asked_for_goes_first_among_those_set_aside(
+    clock: ManualClock,
+) -> None:
+    queue = queue_of(clock, per_application=1)
+    for cluster in "abc":
+        queue.add(target("wide", cluster))
+    (first,) = await all_taken(queue)
+    queue.add(target("wide", "c"), first=True)
+    queue.done(first)
+    assert await all_taken(queue) == [target("wide", "c")]
+
+
+async def test_neither_those_set_aside_nor_the_lines_are_starved(clock: ManualClock) -> None:
+    queue = queue_of(clock, total=2, per_application=1)
+    for number in range(4):
+        queue.add(target("wide", f"w{number}"))
+    working = await all_taken(queue)
+    order = []
+    for number in range(8):
+        queue.add(target(f"small{number}", "busy"))
+        working += await all_taken(queue)
+        order.append(working[0].application)
+        queue.done(working.pop(0))
+    assert order.count("wide") >= 3
+    assert len(order) - order.count("wide") >= 3
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("pqr"), st.sampled_from("abc"), st.booleans()) | st.integers(0, 5),
+    max_size=40,
+)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), STEPS)
+def test_limits_are_kept_and_everybody_comes_whatever_the_order(
+    total: int, per_cluster: int, per_application: int, steps: list[tuple[str, str, bool] | int]
+) -> None:
+    async def walk() -> None:
+        queue = queue_of(
+            ManualClock(), total=total, per_cluster=per_cluster, per_application=per_application
+        )
+        working: list[TargetId] = []
+        came: set[TargetId] = set()
+        added: set[TargetId] = set()
+
+        async def settle() -> None:
+            taken = await all_taken(queue)
+            came.update(taken)
+            working.extend(taken)
+            assert len(set(working)) == len(working) <= total
+            for limit, names in (
+                (per_cluster, [t.cluster for t in working]),
+                (per_application, [t.application for t in working]),
+            ):
+                assert max(Counter(names).values(), default=0) <= limit
+
+        for step in steps:
+            if not isinstance(step, int):
+                name, cluster, first = step
+                added.add(target(name, cluster))
+                queue.add(target(name, cluster), first=first)
+            elif step < len(working):
+                queue.done(working.pop(step))
+            await settle()
+        while working:
+            queue.done(working.pop())
+            await settle()
+        assert came == added
+        assert queue.depth == queue.working == 0
+
+    asyncio.run(walk())

@@ -1,39 +1,65 @@
-"""The fleet: every target, how it stands, how far it is behind."""
+"""The fleet: every target, how it stands, how far it is behind; and where to begin without any."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
-from engine.http.api import api_of
+from engine.http.api import Api, api_of
+from engine.http.moment import Moment, reading
+from engine.http.pages.behind import Distances
+from engine.http.pages.filters import SHOWN_STATES, Filters, read_filters, read_fleet
 from engine.http.pages.render import page
-from engine.http.standing import standings
 from engine.http.wire import Query
-from events.event import stream
-from projections.targets import TARGETS
+from events.event import START
+from events.vocabulary import Health
+from projections.declared import DECLARED
+from projections.projection import Reader
 
 routes = web.RouteTableDef()
-PAGE = 50
+DISTANCES = web.AppKey("distances", Distances)
+FRESH = 50
+"""How many events the views may be behind the log without a word about it."""
 
 
 @routes.get("/")
 async def show_fleet(request: web.Request) -> web.Response:
-    """Show the targets by key, a page at a time."""
+    """Show the targets by key, a page at a time; or how to begin, where there is nothing yet."""
     api, query = api_of(request), Query(request)
-    cluster, application, after = (
-        query.text("cluster"),
-        query.text("application"),
-        query.text("after"),
-    )
+    filters = read_filters(query)
     query.done()
-    where = {}
-    if application:
-        where["application"] = stream("app", "default", application)
-    if cluster:
-        where["cluster"] = stream("cluster", "default", cluster)
-    async with api.views.snapshot() as reader:
-        found = await reader.page(TARGETS, where=where, after=after, limit=PAGE + 1)
-        shown = [item.document for item in found[:PAGE] if item.document.assigned]
-        items = await standings(reader, shown, api.clock.now())
-        seen = reader.position
-    following = found[PAGE - 1].key if len(found) > PAGE else ""
-    return page(request, "fleet.html", items=items, following=following, seen=seen)
+    async with reading(api, filters.at) as moment:
+        shown = await fleet_of(request, moment, filters)
+        begun = await _begun(moment.reader)
+        standing = await standing_of(api, moment)
+    template = "fleet.html" if begun["targets"] or not filters.is_any else "start.html"
+    return page(request, template, begun=begun, **shown, **standing)
+
+
+async def fleet_of(request: web.Request, moment: Moment, filters: Filters) -> dict[str, Any]:
+    """Return what the table of targets needs."""
+    fleet = await read_fleet(moment, filters)
+    behind = await request.app[DISTANCES].of(moment.reader, fleet.items)
+    return {
+        "filters": filters,
+        "fleet": fleet,
+        "behind": behind,
+        "all_states": SHOWN_STATES,
+        "all_healths": list(Health),
+    }
+
+
+async def standing_of(api: Api, moment: Moment) -> dict[str, Any]:
+    """Return as of when a page was read, and how far that is behind the log."""
+    head = await api.log.head()
+    seen = moment.reader.position
+    return {"seen": seen, "lag": head - seen, "fresh": FRESH, "then": moment.now, "now": moment.now}
+
+
+async def _begun(reader: Reader) -> dict[str, bool]:
+    begun = {
+        kind: bool(await reader.page(DECLARED, where={"kind": kind}, limit=1))
+        for kind in ("Repository", "Cluster", "Application")
+    }
+    return {**begun, "targets": bool(begun["Application"]) or reader.position == START}

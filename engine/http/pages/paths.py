@@ -13,6 +13,7 @@ ROOTS = frozenset(
         "commits",
         "events",
         "go",
+        "live",
         "login",
         "logout",
         "objects",

@@ -77,13 +77,14 @@ def environment() -> jinja2.Environment:
         count=words.count,
         number=words.number,
         value=words.value,
+        sum_but_unassigned=words.sum_but_unassigned,
     )
     return made
 
 
 def text(request: web.Request, template: str, **values: Any) -> str:
     """Return a template as text, for this request's actor and time."""
-    now = api_of(request).clock.now()
+    now = values.pop("now", None) or api_of(request).clock.now()
     return (
         environment()
         .get_template(template)

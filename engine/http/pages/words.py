@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,3 +59,8 @@ def value(of: Any) -> str:
     """Write a field's value: text as it is, anything else as JSON; cut where it is long."""
     written = of if isinstance(of, str) else msgspec.json.encode(of).decode()
     return written if len(written) <= MAX_VALUE else written[:MAX_VALUE] + " …"
+
+
+def sum_but_unassigned(states: Mapping[str, int]) -> int:
+    """Add up how many targets there are, but for those that are none any more."""
+    return sum(count for state, count in states.items() if state != "unassigned")

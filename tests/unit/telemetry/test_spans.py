@@ -112,7 +112,7 @@ def test_a_root_stands_alone_and_a_parent_from_outside_is_gone_below(
 
 async def test_an_event_carries_the_span_that_wrote_it(recorded: InMemorySpanExporter) -> None:
     memory = MemoryLog(SystemClock().now)
-    log = TracedLog(memory)
+    log = TracedLog(memory, SystemClock().monotonic)
     await log.append([new()])
     (event,) = await memory.read(Position(0))
     (span,) = recorded.get_finished_spans()
