@@ -105,12 +105,50 @@ class Targets(Model, frozen=True):
     namespace: str = "default"
 
 
+class Window(Model, frozen=True):
+    """A time in which syncs are allowed, or denied: from each tick of a schedule, for a duration.
+
+    A deny window that is open holds everything; where there are allow windows, one of them has to
+    be open.
+    """
+
+    kind: Literal["allow", "deny"]
+    schedule: Annotated[
+        str,
+        Meta(
+            min_length=9,
+            max_length=100,
+            description="cron, five fields: for example 0 22 * * 1-5",
+        ),
+    ]
+    duration: Duration
+    time_zone: Annotated[
+        str, Meta(max_length=64, description="IANA name, for example Europe/Berlin")
+    ] = "UTC"
+
+
+class Retry(Model, frozen=True):
+    """How failed corrections are tried again: base doubled up to cap, limit times (0: for ever)."""
+
+    limit: Annotated[int, Meta(ge=0, le=1000)] = 0
+    base: Duration | None = None
+    cap: Duration | None = None
+
+
 class Sync(Model, frozen=True):
-    """When differences are corrected. `selfHeal`: also those that no commit explains."""
+    """When differences are corrected. `selfHeal`: also those that no commit explains.
+
+    What is no longer desired is deleted where `prune` says so; a person is asked before, always
+    with `confirmPrune`, and where more than `pruneLimit` percent of a target's objects would go.
+    """
 
     mode: Literal["auto", "manual"] = "auto"
     prune: bool = True
+    confirm_prune: bool = False
+    prune_limit: Annotated[int, Meta(ge=0, le=100, description="percent")] = 50
     self_heal: bool = True
+    windows: Annotated[tuple[Window, ...], Meta(max_length=50)] = ()
+    retry: Retry = Retry()
 
 
 class ApplicationSpec(Model, frozen=True):
