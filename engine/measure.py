@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
+from engine.decide.decision import PLAN_CAUSES
 from engine.fleet import Fleet, ParkedViews, ages
 from engine.ports import Clock
 from engine.queue import TargetQueue
 from engine.telemetry import instruments
-from engine.telemetry.instruments import Breakdown
+from engine.telemetry.instruments import Breakdown, broken_down
 from engine.telemetry.lag import Lag
 from engine.telemetry.sdk import Telemetry
 from engine.worlds import ClusterWorld
@@ -46,6 +47,7 @@ class Measuring:
         self._fleet = Fleet(views, self._clock)
         self._fleet.tell()
         instruments.LEADING.ask(lambda: [(1, {})])
+        _begin_counters()
         try:
             async with anyio.create_task_group() as group:
                 self._keep_counted(group)
@@ -87,6 +89,17 @@ class Measuring:
         except (LogError, ViewError, TimeoutError) as error:
             # The other metrics are what tells why; they must not wait for the database.
             logger.warning("the fleet could not be counted for metrics: %s", error)
+
+
+def _begin_counters() -> None:
+    """Have counters begin at zero: of a series that begins at one, no increase is seen."""
+    for part in ("reconcile", "task"):
+        instruments.FAULTS.add(0, {"trueup.part": part})
+    if not broken_down("any", "any"):
+        for outcome in ("applied", "failed"):
+            for cause in PLAN_CAUSES:
+                labels = {"trueup.outcome": outcome, "trueup.cause": cause}
+                instruments.CORRECTIONS.add(0, labels)
 
 
 def batch(events: int, seconds: float) -> None:

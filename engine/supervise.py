@@ -84,6 +84,7 @@ class KeyedWork(Generic[K]):
         self._working: set[K] = set()
         self._faults: dict[K, int] = {}
         self._changed = anyio.Event()
+        FAULTS.add(0, {"trueup.part": name})
 
     @property
     def is_idle(self) -> bool:

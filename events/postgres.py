@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -299,6 +308,18 @@ class open_log:  # noqa: N801 - reads as the function that it stands for
             return None
         finally:
             self._pool.terminate()
+
+
+@asynccontextmanager
+async def reading(dsn: str) -> AsyncIterator[tuple[asyncpg.Pool[asyncpg.Record], PostgresLog]]:
+    """Open a log to read from alone: nothing is migrated and nothing written. Raises `LogError`."""
+    pool = await make_pool(dsn, 4, "trueup reader")
+    try:
+        with translated():
+            log_id = str(await pool.fetchval(SQL["log_id"]))
+        yield pool, PostgresLog(pool, log_id)
+    finally:
+        pool.terminate()
 
 
 async def prepare_database(

@@ -159,13 +159,13 @@ class FullTile(Struct, frozen=True):
 class Edge:
     """The right edge of a tree, as its partial tiles: what it takes to go on, 255 hashes a level.
 
-    `hashes` are those of the partial tiles of a tree of `size` leaves, level by level.
+    `levels` are the hashes of the partial tiles of a tree of `size` leaves, level by level.
     """
 
     def __init__(self, size: int = 0, hashes: Iterable[Sequence[bytes]] = ()) -> None:
         self.size = size
-        self._levels = [list(level) for level in hashes]
-        widths = [len(level) for level in self._levels]
+        self.levels = [list(level) for level in hashes]
+        widths = [len(level) for level in self.levels]
         if widths != [tile.width if tile else 0 for tile in edge_of(size)]:
             raise ValueError(f"partial tiles of {widths} hashes are not those of {size} leaves")
 
@@ -178,9 +178,9 @@ class Edge:
         return full
 
     def _add(self, level: int, node: bytes, full: list[FullTile]) -> None:
-        if level == len(self._levels):
-            self._levels.append([])
-        hashes = self._levels[level]
+        if level == len(self.levels):
+            self.levels.append([])
+        hashes = self.levels[level]
         hashes.append(node)
         if len(hashes) == WIDTH:
             tile = Tile(level, (self.size >> _HEIGHT * (level + 1)) - 1)
@@ -192,7 +192,7 @@ class Edge:
     def root(self) -> bytes:
         """Return the root of the tree as it is."""
         nodes = []
-        for hashes in reversed(self._levels):
+        for hashes in reversed(self.levels):
             start = 0
             while start < len(hashes):
                 end = start + (1 << (len(hashes) - start).bit_length() - 1)

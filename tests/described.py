@@ -53,7 +53,9 @@ def fault(request: web.Request, response: web.StreamResponse) -> str:
 def operation_of(method: str, path: str) -> Any:
     """Return the operation that a request means, None where it means none."""
     for template, operations in DESCRIPTION["paths"].items():
-        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))
+        # A tile's number is a path of its own.
+        pattern = re.escape(template).replace(r"\{path\}", ".+")
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", pattern)
         if re.fullmatch(pattern, path):
             return operations.get(method.lower().replace("head", "get"))
     return None

@@ -29,7 +29,7 @@ class Line:
         self.git = folder / "git"
         self.kubeconfig = folder / "kube" / "config"
         self.simulator = Simulator(list(clusters))
-        self.url = ""
+        self.url = self.token = ""
         self.session: aiohttp.ClientSession
 
     @asynccontextmanager
@@ -60,8 +60,8 @@ class Line:
             group.start_soon(run)
             with anyio.fail_after(30):
                 await started.wait()
-            token = (self.folder / "data" / "token").read_text().strip()
-            headers = {"Authorization": f"Bearer {token}"}
+            self.token = (self.folder / "data" / "token").read_text().strip()
+            headers = {"Authorization": f"Bearer {self.token}"}
             async with aiohttp.ClientSession(self.url, headers=headers) as self.session:
                 yield
             group.cancel_scope.cancel()

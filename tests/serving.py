@@ -32,6 +32,7 @@ from events.catalog import (
 )
 from events.event import Actor, NewEvent, Position, StreamName, blob
 from events.memory import MemoryLog
+from events.proofs import ProofSource
 from events.vocabulary import Desired, Health, ObjectRef
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
@@ -60,6 +61,7 @@ class Bench:
         self.folder = folder
         self.repositories, self.kubeconfigs = folder / "git", folder / "kube"
         self.problems: Mapping[str, str] = {}
+        self.proofs: ProofSource | None = None
         self.token = ""
         self.url = ""
         self.session: aiohttp.ClientSession
@@ -76,6 +78,7 @@ class Bench:
             secret_roots=(self.folder / "secrets",),
             ready=lambda: self.problems,
             rebuild=rebuild,
+            proofs=self.proofs,
             limits=limits,
         )
 
@@ -194,9 +197,12 @@ def _resource(
 
 
 @asynccontextmanager
-async def bench(folder: Path, limits: Limits | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path, limits: Limits | None = None, proofs: ProofSource | None = None
+) -> AsyncIterator[Bench]:
     """Serve a fresh API on loopback."""
     made = Bench(folder)
+    made.proofs = proofs
     data = folder / "data"
     await ensure_first_token(made.log, made.clock, data)
     made.token = read_token(data / "token") or ""

@@ -57,6 +57,17 @@ class Client:
             self._remember(position)
         return answer
 
+    async def read(self, path: str) -> bytes:
+        """Read something that is not JSON."""
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._open("GET", path) as answer:
+                    return await answer.read()
+            except CliError as error:
+                if error.status or error.code == "unreachable" or not left:
+                    raise
+        raise CliError(f"{self.place.url} does not answer")
+
     async def pages(self, path: str, query: Query | None = None) -> list[Any]:
         """Read all items of a collection."""
         items: list[Any] = []

@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("notify", "engine.cli.notify:notify", OPERATE, "Try notifications, and deliver alerts again"),
     ("login", "engine.cli.login:login", KEEP, "Print a link that logs a browser in"),
     ("token", "engine.cli.access:token", KEEP, "Make, list and revoke access tokens"),
+    ("audit", "engine.cli.audit:audit", KEEP, "Prove that the log was not altered, and verify it"),
     ("rebuild", "engine.cli.keep:rebuild", KEEP, "Fold a view anew from the log"),
     ("version", "engine.cli.keep:version", KEEP, "Say which release this is, and the server's"),
     ("completion", "engine.cli.keep:completion", KEEP, "Print a completion script for a shell"),

@@ -37,6 +37,8 @@ from events.catalog import (
 )
 from events.vocabulary import Action, Difference, Health
 
+PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
+"""What a correction can be for."""
 DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
 HOLD_LISTED = 20

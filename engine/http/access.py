@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from engine.http.api import api_of
+from engine.http.api import ACTOR, api_of
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.tokens import NAME, digest, new_token, token_stream
 from engine.http.wire import Query, body_of, only, plain, reply
@@ -70,7 +70,7 @@ async def list_tokens(request: web.Request) -> web.Response:
 
 @routes.delete("/v1/tokens/{name}")
 async def revoke_token(request: web.Request) -> web.Response:
-    """Revoke a token; the last good one stays, or nobody could come in again."""
+    """Revoke a token, but neither the last good one nor the caller's own: nobody is locked out."""
     query = Query(request)
     reason = reason_of({"reason": query.text("reason")}, required=False)
     query.done()
@@ -84,6 +84,10 @@ async def revoke_token(request: web.Request) -> web.Response:
         raise not_found(f"there is no good token called {name[:63]}{did_you_mean(name, good)}")
     if len(good) == 1:
         raise conflict("last-token", f"{name} is the last good token: make another one first")
+    if request[ACTOR] == f"user:{name}":
+        raise conflict(
+            "own-token", f"{name} is the token that you show: revoke it with another one"
+        )
     write = Write(token_stream(name), TokenRevoked(reason), Version(good[name].version))
     appended = await append(request, [write])
     await settled(request, appended.last)

@@ -16,6 +16,7 @@ from engine.http import (
     metrics,
     notifications,
     openapi,
+    proofs,
     resources,
     shows,
     targets,
@@ -53,6 +54,7 @@ def make_app(api: Api) -> web.Application:
         notifications,
         wait,
         history,
+        proofs,
     ):
         app.add_routes(module.routes)
     add_pages(app, api.clock)

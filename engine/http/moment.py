@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from engine.http.api import Api
-from engine.http.problem import bad_request
+from engine.http.problem import bad_request, conflict
 from engine.resources import duration
 from events.event import START, Micros, Position
 from projections.asof import as_of
@@ -47,7 +47,7 @@ async def reading(api: Api, at: str = "") -> AsyncIterator[Moment]:
         async with as_of(api.views, api.log, position) as reader:
             yield Moment(reader, now)
     except AheadOfViews as error:
-        raise bad_request(f"at: {error}") from error
+        raise conflict("not-yet", f"at: {error}") from error
 
 
 async def position_of(api: Api, at: str) -> Position:
@@ -67,8 +67,11 @@ async def _place(api: Api, at: str) -> tuple[Position, Micros]:
 
 def _micros(text: str, now: Micros) -> Micros:
     if _AGO.fullmatch(text):
-        length = re.sub(r"([0-9]+)d", lambda days: f"{int(days[1]) * 24}h", text[:-4])
-        return Micros(now - int(duration.seconds(length) * _MICROS))
+        # Days are for looking back only: no other duration of ours is that long.
+        days = sum(int(number) for number in re.findall(r"([0-9]+)d", text))
+        rest = re.sub(r"[0-9]+d", "", text[: -len(" ago")])
+        seconds = days * 86_400 + (duration.seconds(rest) if rest else 0)
+        return Micros(now - int(seconds * _MICROS))
     try:
         when = datetime.fromisoformat(text)
     except ValueError as error:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from engine.http.api import api_of
-from engine.http.operations import JSON, OPERATIONS, TAGS, Operation, Parameter
+from engine.http.operations import AT, JSON, OPERATIONS, TAGS, Operation, Parameter
 from engine.http.problem import CONTENT_TYPE
 from engine.http.shapes import Problem
 from engine.http.wire import Query, is_time, outward_name, reply
@@ -138,7 +138,13 @@ def _responses(operation: Operation, schema_of: Mapping[int, Any]) -> dict[str, 
     if operation.method == "GET" and operation.content_type == JSON:
         responses["304"] = {"description": "Nothing has changed since the ETag given."}
         answer["headers"] = {**answer.get("headers", {}), "ETag": _ETAG}
-    bad = {*_EVERYWHERE, *operation.problems, *(_WITH_BODY if operation.body is not None else ())}
+    past = [409] if AT in operation.parameters else []
+    bad = {
+        *_EVERYWHERE,
+        *past,
+        *operation.problems,
+        *(_WITH_BODY if operation.body is not None else ()),
+    }
     problem = {CONTENT_TYPE: {"schema": {"$ref": _REF + "Problem"}}}
     for status in sorted(bad):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}

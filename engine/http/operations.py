@@ -6,13 +6,15 @@ A test holds it to the routes that there are, and every answer in the tests to t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from engine.http import applied, shapes
+from engine.http.upkeep import VIEW_NAMES
 from engine.resources.model import NAME_PATTERN, Resource
 from engine.resources.record import PLURALS
+from events.catalog import CATALOG
 from events.event import START
 
 Schema = Mapping[str, Any]
@@ -23,15 +25,13 @@ JSON, JSONL, STREAM, YAML = (
     "application/yaml",
 )
 TEXT: Schema = {"type": "string", "maxLength": 2048, "pattern": r"^[^\x00-\x1f]*$"}
+GIVEN: Schema = {**TEXT, "minLength": 1}
 NAME: Schema = {"type": "string", "pattern": NAME_PATTERN}
+MAYBE_NAME: Schema = {"type": "string", "pattern": f"^({NAME_PATTERN[1:-1]})?$"}
 POSITION: Schema = {"type": "integer", "minimum": int(START), "maximum": 10**18 - 1}
 FLAG: Schema = {"type": "boolean", "default": False}
 KIND_WORDS: Schema = {"type": "string", "enum": sorted(PLURALS)}
-TAGS: Schema = {
-    "type": "string",
-    "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
-    "maxLength": 1000,
-}
+TAGS: Schema = {"type": "string"}
 
 
 class Parameter(Struct, frozen=True):
@@ -93,9 +93,25 @@ PROJECT = path("project", "The project.")
 IN_PROJECT = query("project", "The project.", {**NAME, "default": "default"})
 AFTER_KEY = query("after", "`next` of the page before.")
 AFTER_POSITION = query("after", "Only what comes after this position.", POSITION)
-AT = query("at", "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.")
+AT = query(
+    "at",
+    "As of when: a position, a time (RFC 3339), or for example `2h ago`; else, now.",
+    {
+        "type": "string",
+        "anyOf": [
+            {"pattern": "^[0-9]{1,18}$"},
+            {"maxLength": 0},
+            {"format": "date"},
+            {"format": "date-time"},
+            {"pattern": "^([0-9]{1,9}(ms|s|m|h|d))+ ago$"},
+        ],
+    },
+)
 LAST_EVENT = Parameter(
-    "Last-Event-ID", "header", "Where a stream goes on: the position that came last.", POSITION
+    "Last-Event-ID",
+    "header",
+    "Where a stream goes on: the position that came last. Of use with `text/event-stream` only.",
+    {"type": "string"},
 )
 KEY = Parameter(
     "Idempotency-Key",
@@ -120,7 +136,8 @@ APPLICATION = {
         "targets": {"clusters": ["prod"], "namespace": "shop"},
     },
 }
-ANY_RESOURCE = {"oneOf": [Resource, list[Resource]]}
+Resources = Annotated[list[Resource], Meta(min_length=1, max_length=5000)]
+ANY_RESOURCE = {"oneOf": [Resource, Resources]}
 
 
 def _operations() -> Iterator[Operation]:
@@ -177,7 +194,7 @@ def _engine() -> Iterator[Operation]:
         id="rebuildView",
         tag="engine",
         summary="Fold a view anew beside the live one; progress line by line, the end in the last.",
-        parameters=(path("view", "The view.", TEXT),),
+        parameters=(path("view", "The view.", {"type": "string", "enum": list(VIEW_NAMES)}),),
         answer=str,
         content_type=JSONL,
         problems=(404,),
@@ -254,6 +271,7 @@ def _resources() -> Iterator[Operation]:
                 summary=f"List {plural} by name, each with how it stands.",
                 parameters=(*more, AFTER_KEY, limit(500), AT),
                 answer=page,
+                problems=(404,) if more else (),
             )
         yield Operation(
             method="GET",
@@ -322,14 +340,15 @@ def _targets() -> Iterator[Operation]:
         summary="List a project's targets; of one application or cluster, where asked.",
         parameters=(
             PROJECT,
-            query("application", "Only this application's.", NAME),
-            query("cluster", "Only those on this cluster.", NAME),
+            query("application", "Only this application's.", MAYBE_NAME),
+            query("cluster", "Only those on this cluster.", MAYBE_NAME),
             kept,
             AFTER_KEY,
             limit(500),
             AT,
         ),
         answer=shapes.TargetPage,
+        problems=(404,),
     )
     for suffix, id_, summary, answer in (
         ("", "showTarget", "Show all that is known of one target.", shapes.TargetDetail),
@@ -375,7 +394,7 @@ def _targets() -> Iterator[Operation]:
         tag="targets",
         summary="Answer as soon as every target of the subject is as asked; 409 when time is over.",
         parameters=(
-            query("subject", "A target (app@cluster), or an application.", required=True),
+            query("subject", "A target (app@cluster), or an application.", GIVEN, required=True),
             IN_PROJECT,
             query("for", "What to wait for.", {"type": "string", "enum": ["synced", "healthy"]}),
             query(
@@ -386,13 +405,17 @@ def _targets() -> Iterator[Operation]:
             query("after", "The position of the caller's own write.", POSITION),
             query(
                 "timeout",
-                "How long at most: `30s`, or seconds.",
-                {"type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?|([0-9]+(ms|s|m|h))+)$"},
+                "How long: `30s`, or seconds; at most a minute.",
+                {"type": "string", "pattern": "^(([0-9]|[1-5][0-9]|60)s?|[0-9]{1,4}ms|1m)$"},
             ),
         ),
         answer=shapes.Waited,
         problems=(404, 409),
     )
+
+
+_TYPE = "|".join(sorted(CATALOG))
+TYPES: Schema = {"type": "string", "pattern": f"^(({_TYPE})(,({_TYPE}))*)?$"}
 
 
 def _history() -> Iterator[Operation]:
@@ -405,7 +428,7 @@ def _history() -> Iterator[Operation]:
         parameters=(
             AFTER_POSITION,
             query("stream", "Only this stream's: `target/default/shop@prod`."),
-            query("type", "Only these types, with commas between them."),
+            query("type", "Only these types, with commas between them.", TYPES),
             limit(500),
             AT,
             LAST_EVENT,
@@ -424,6 +447,7 @@ def _history() -> Iterator[Operation]:
                 "subject",
                 "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit, or an "
                 "object: cluster/namespace/Kind/name.",
+                GIVEN,
                 required=True,
             ),
             IN_PROJECT,
@@ -486,6 +510,56 @@ def _tokens() -> Iterator[Operation]:
         parameters=(KEY,),
         answer=shapes.LoginLink,
         status=201,
+    )
+    yield from _proofs()
+
+
+def _proofs() -> Iterator[Operation]:
+    text: Any = {"tag": "proofs", "method": "GET", "content_type": "text/plain"}
+    data: Any = {**text, "content_type": "application/octet-stream", "problems": (404,)}
+    yield Operation(
+        path="/v1/log/checkpoint",
+        id="getCheckpoint",
+        summary="The newest signed checkpoint (C2SP tlog-checkpoint): which log, size, root.",
+        problems=(404,),
+        **text,
+    )
+    yield Operation(
+        path="/v1/log/checkpoints",
+        id="listCheckpoints",
+        summary="Checkpoints, one an hour, the newest last, each followed by a form feed.",
+        problems=(404,),
+        **text,
+    )
+    yield Operation(
+        path="/v1/log/keys",
+        id="listCheckpointKeys",
+        summary="The public keys that checkpoints were ever signed with, one a line.",
+        problems=(404,),
+        **text,
+    )
+    number = {"type": "string", "maxLength": 60}
+    yield Operation(
+        path="/v1/log/payloads/{path}",
+        id="getPayloads",
+        summary="The payloads of the events of a bundle of entries, one a line.",
+        parameters=(path("path", "N, as of the bundle, .p/WIDTH behind.", number),),
+        **data,
+    )
+    digest = {"type": "string", "maxLength": 100}
+    yield Operation(
+        path="/v1/log/blobs/{digest}",
+        id="getBody",
+        summary="The body under a digest.",
+        parameters=(path("digest", "sha256: and 64 hexadecimal digits.", digest),),
+        **data,
+    )
+    yield Operation(
+        path="/v1/log/{path}",
+        id="getTile",
+        summary="A tile of the Merkle tree, or a bundle of entries (C2SP tlog-tiles).",
+        parameters=(path("path", "tile/LEVEL/N or tile/entries/N, .p/WIDTH behind.", number),),
+        **data,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
+import anyio
 import msgspec
 from aiohttp import web
 
@@ -32,6 +34,8 @@ from projections.declared import DECLARED, DeclaredDocument
 from projections.projection import Found, Reader
 
 TRIES = 5
+_LARGE = 65_536
+"""Bytes of a body that is read in a thread."""
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 routes = web.RouteTableDef()
 
@@ -160,9 +164,8 @@ async def delete_resource(request: web.Request) -> web.Response:
     query.done()
     kind = _kind(request.match_info["kind"])
     if cascade and kind in ("Repository", "Notification"):
-        raise bad_request(
-            f"a {kind.lower()} has no objects on clusters: cascade means nothing here"
-        )
+        detail = f"a {kind.lower()} has no objects on clusters: cascade means nothing here"
+        raise Refusal(422, "no-cascade", detail)
     name = _stream_of_path(request, kind)
     if before := await earlier(request):
         return reply({"position": before[-1].position, "stream": name, "cascade": cascade})
@@ -248,29 +251,31 @@ def _problem(found: Objection) -> Problem:
 
 
 async def _resources_of(request: web.Request) -> list[Resource]:
+    check_type(request, "application/json", *_YAML)
     data = await request.read()
     most = api_of(request).limits.resources
+    read = partial(_parsed, data, request.content_type in _YAML, most)
     try:
-        check_type(request, "application/json", *_YAML)
-        if request.content_type in _YAML:
-            resources = parse(data, "request")
-        else:
-            resources = check_values(_json_list(data), "request")
+        # What is large must not keep others waiting while it is read.
+        resources = await anyio.to_thread.run_sync(read) if len(data) > _LARGE else read()
     except Refused as error:
         raise refused(error.problems) from error
     if not resources:
         raise bad_request("there is no resource in the request")
-    if len(resources) > most:
-        raise bad_request(f"more than {most} resources in one request: split it")
     return resources
 
 
-def _json_list(data: bytes) -> list[object]:
+def _parsed(data: bytes, is_yaml: bool, most: int) -> list[Resource]:
+    if is_yaml:
+        return parse(data, "request")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise bad_request(f"the body is not JSON: {error}") from error
-    return value if isinstance(value, list) else [value]
+    values = value if isinstance(value, list) else [value]
+    if len(values) > most:
+        raise bad_request(f"more than {most} resources in one request: split it")
+    return check_values(values, "request")
 
 
 def refused(problems: Iterable[Problem]) -> Refusal:

@@ -14,7 +14,7 @@ from engine.http.moment import reading
 from engine.http.problem import not_found
 from engine.http.resources import declared_document
 from engine.http.standing import of_application, standings, worst
-from engine.http.wire import Query, full, plain, reply
+from engine.http.wire import Query, full, plain, project_of, reply
 from engine.resources.model import STREAM_KINDS
 from engine.resources.record import PLURALS, written
 from events.event import Digest, stream
@@ -45,7 +45,7 @@ async def list_resources(request: web.Request) -> web.Response:
     """List declared resources of a kind by key, each with how it stands."""
     api, query = api_of(request), Query(request)
     kind = PLURALS[request.match_info["collection"]]
-    project = request.match_info.get("project")
+    project = project_of(request)
     after, limit, at = query.text("after"), query.limit(500), query.text("at")
     query.done()
     prefix = f"{STREAM_KINDS[kind]}/" + (f"{project}/" if project else "")

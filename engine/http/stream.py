@@ -28,10 +28,11 @@ def wants_stream(request: web.Request) -> bool:
 
 
 def resume_after(request: web.Request, after: Position | None) -> Position | None:
-    """Return the position to go on after: that of Last-Event-ID, where a client comes back."""
-    last = request.headers.get("Last-Event-ID", "").strip()
-    if not last:
+    """Return the position to go on after: that of Last-Event-ID, where a follower comes back."""
+    last = request.headers.get("Last-Event-ID")
+    if last is None or not wants_stream(request):
         return after
+    last = last.strip()
     if not last.isascii() or not last.isdigit() or len(last) > 18:
         raise bad_request("Last-Event-ID must be a position: a whole number")
     return Position(int(last))

@@ -55,7 +55,7 @@ async def resolve(reader: Reader, words: str, project: str) -> str:
         return await _object(reader, parts[0], "", parts[1], parts[2], project)
     if len(parts) == 1:
         return await _declared(reader, "app", "Application", words, project)
-    raise bad_request(f"{words[:100]!r} is no subject; write {_FORMS}")
+    raise not_found(f"{words[:100]!r} is no subject; write {_FORMS}")
 
 
 async def _has_events(reader: Reader, subject: str) -> bool:

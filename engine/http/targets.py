@@ -18,7 +18,7 @@ from engine.http.moment import reading
 from engine.http.problem import bad_request, conflict, not_found
 from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
-from engine.http.wire import Query, body_of, full, only, plain, reply
+from engine.http.wire import Query, body_of, full, only, plain, project_of, reply
 from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.spelling import did_you_mean
 from engine.situations import read_bodies, read_situation
@@ -52,8 +52,8 @@ class Subject(Struct, frozen=True):
 async def list_targets(request: web.Request) -> web.Response:
     """List targets by key, with how each stands; of one application or cluster, where asked."""
     api, query = api_of(request), Query(request)
-    project = request.match_info.get("project", "")
-    application, cluster = query.text("application"), query.text("cluster")
+    project = project_of(request)
+    application, cluster = query.name("application"), query.name("cluster")
     cursor: str | None = query.text("after")
     limit, everything, at = query.limit(500), query.flag("all"), query.text("at")
     query.done()

@@ -16,8 +16,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from engine.http.problem import Refusal, bad_request
+from engine.http.problem import Refusal, bad_request, not_found
 from engine.resources import duration
+from engine.resources.model import NAME_PATTERN
 from events.event import Event, Position
 
 MAX_LIMIT = 1000
@@ -120,6 +121,13 @@ class Query:
             raise bad_request(f"{name} is too long, or has control characters")
         return value
 
+    def name(self, name: str) -> str:
+        """Return the name of a resource, "" where it is not given."""
+        value = self.text(name)
+        if value and not re.fullmatch(NAME_PATTERN[1:-1], value):
+            raise bad_request(f"{name}: {value[:63]!r} is no name of anything here")
+        return value
+
     def word(self, name: str, allowed: tuple[str, ...]) -> str:
         """Return one of the allowed words; the first is the default."""
         value = self.text(name, allowed[0])
@@ -176,6 +184,14 @@ def check_type(request: web.Request, *types: str) -> None:
     if given not in types:
         said = f"{given[:100]} is not read here" if given else "the body has no Content-Type"
         raise Refusal(415, "unsupported-type", f"{said}: send {' or '.join(types)}")
+
+
+def project_of(request: web.Request) -> str:
+    """Return the project in the path, "" where there is none; refuse what no project is called."""
+    project = request.match_info.get("project", "")
+    if project and not re.fullmatch(NAME_PATTERN[1:-1], project):
+        raise not_found(f"no project is called {project[:63]!r}")
+    return project
 
 
 async def body_of(request: web.Request) -> dict[str, Any]:

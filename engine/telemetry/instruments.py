@@ -210,7 +210,7 @@ FAULTS = Counter(
 TARGETS = Gauge(
     "trueup.targets",
     "{target}",
-    "Targets by state, as `trueup targets` tells it.",
+    "Targets by state, as `trueup get targets` tells it.",
     ("trueup.target.state", *BY_TARGET),
 )
 HEALTHS = Gauge(

@@ -54,7 +54,7 @@ async def test_every_instrument_has_a_series_after_a_small_story(line: Shop) -> 
         families = await scrape(line)
         head = (await line.call("GET", "/v1/version"))["position"]
     missing = [made.name for made in ALL if made.exposed not in families]
-    assert missing == ["trueup.faults"]  # there is none as long as there is no bug
+    assert missing == []
     for made in ALL:
         family = families.get(made.exposed)
         if family is None:
@@ -87,6 +87,8 @@ async def test_every_instrument_has_a_series_after_a_small_story(line: Shop) -> 
     assert value("trueup_observation_age_seconds") < 60
     assert 10e6 < value("process_memory_usage_bytes") < 10e9
     assert value("trueup_log_position_total") <= head
+    faults = families["trueup_faults"].samples
+    assert {sample.value for sample in faults} == {0.0}
     drift = {"trueup_outcome": "applied", "trueup_cause": "drift"}
     assert value("trueup_corrections_total", **drift) == 1
 

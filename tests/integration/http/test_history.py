@@ -67,7 +67,7 @@ async def test_subjects_are_found_by_what_people_call_them(api: Bench) -> None:
     assert "did you mean shop@dev?" in (await subject(api, "shop@dve", 404))["detail"]
     assert "did you mean dev?" in (await subject(api, "cluster/dve", 404))["detail"]
     await subject(api, "0000000", 404)
-    await subject(api, "a/b/c/d/e", 400)
+    await subject(api, "a/b/c/d/e", 404)
     await subject(api, "", 400)
 
 

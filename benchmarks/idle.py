@@ -1,0 +1,100 @@
+"""What an engine uses while nothing happens: memory and CPU, its Postgres not counted."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from benchmarks.frame import Figure, cpu, memory, peak_memory, say
+from benchmarks.support.shops import OBJECTS, files
+from tests.e2e.process import Part
+from tests.e2e.product import Product, resource
+
+_OBJECTS = 100
+"""On each cluster."""
+_POLL = 0.5
+_QUIET = 15.0
+"""Seconds without an event after which an engine counts as idle."""
+
+
+async def figures(seconds: float = 60.0, clusters: str = "3,100") -> AsyncIterator[Figure]:
+    """Yield memory and CPU for each number of clusters, taken over `seconds` of idleness."""
+    for number in map(int, clusters.split(",")):
+        async for figure in _at(number, seconds):
+            yield figure
+
+
+async def _at(number: int, seconds: float) -> AsyncIterator[Figure]:
+    names = [f"c{index:03}" for index in range(number)]
+    with tempfile.TemporaryDirectory(prefix="trueup-bench-") as temporary:
+        folder = Path(temporary)
+        simulator = _simulator(folder, names)
+        await simulator.start()
+        try:
+            async with Product(folder / "engine") as product:
+                await _roll_out(product, folder / "kubeconfig.yaml", names)
+                await _quiet(product)
+                pid = product.engine.pid
+                before = cpu(pid)
+                await anyio.sleep(seconds)
+                share = 100 * (cpu(pid) - before) / seconds
+                resident, peak = memory(pid), peak_memory(pid)
+        finally:
+            await simulator.stop()
+    params: dict[str, Any] = {"clusters": number, "objects": _OBJECTS, "seconds": seconds}
+    say(f"idle: {number} clusters: {resident:.0f} MB, {share:.2f} % of a core")
+    yield Figure(f"idle.{number}.memory", resident, "MB", None, params)
+    yield Figure(f"idle.{number}.memory.peak", peak, "MB", None, params)
+    yield Figure(f"idle.{number}.cpu", share, "% of a core", None, params)
+
+
+def _simulator(folder: Path, names: list[str]) -> Part:
+    kubeconfig = folder / "kubeconfig.yaml"
+
+    async def ready() -> str | None:
+        written = kubeconfig.exists() and kubeconfig.stat().st_size
+        return None if written else "it has not written its kubeconfig"
+
+    command = [sys.executable, "-m", "engine.simulator", "--clusters", ",".join(names)]
+    return Part(
+        "simulator",
+        [*command, "--kubeconfig", str(kubeconfig)],
+        folder / "simulator.log",
+        ready,
+    )
+
+
+async def _roll_out(product: Product, source: Path, names: list[str]) -> None:
+    """Sync one application of `_OBJECTS` objects to every cluster."""
+    shops = [f"shop-{index:02}" for index in range(_OBJECTS // OBJECTS)]
+    repository = product.repository("shops")
+    repository.commit(files(shops))
+    kubeconfig = str(product.kubeconfig("all", source))
+    await product.declare(
+        resource("Repository", "shops", url=repository.url),
+        *(resource("Cluster", name, kubeconfig=kubeconfig, context=name) for name in names),
+        resource(
+            "Application",
+            "shops",
+            source={"repository": "shops", "path": "apps"},
+            render={"type": "plain"},
+            targets={"clusters": names, "namespace": "default"},
+        ),
+    )
+    for name in names:
+        await product.wait(f"shops@{name}", "synced", timeout=60)
+
+
+async def _quiet(product: Product) -> None:
+    """Wait until nothing has been written for a while."""
+    position, since = await product.position(), anyio.current_time()
+    while anyio.current_time() - since < _QUIET:
+        await anyio.sleep(_POLL)
+        now = await product.position()
+        if now != position:
+            position, since = now, anyio.current_time()
