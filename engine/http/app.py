@@ -12,6 +12,7 @@ from aiohttp import web
 
 from engine.http import (
     access,
+    bodies,
     history,
     metrics,
     notifications,
@@ -51,6 +52,7 @@ def make_app(api: Api) -> web.Application:
         resources,
         shows,
         targets,
+        bodies,
         notifications,
         wait,
         history,
