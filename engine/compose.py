@@ -32,7 +32,7 @@ from engine.control import Controller
 from engine.decide.outcome import Backoff
 from engine.embedded import EmbeddedPostgres
 from engine.erasure import erase_redacted
-from engine.http.api import Api, Scrape
+from engine.http.api import Api, Scrape, Workload
 from engine.http.app import make_app, serving, tls_context
 from engine.http.guard import hosts_for
 from engine.http.local import Server, read_private, remove_server, write_private, write_server
@@ -168,9 +168,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
                 settings.control, settings.control_path or "", settings.control_branch or ""
             )
             await ensure_control(log, views, clock, roots_of(settings), asked)
-        await stack.enter_async_context(
-            _serving(settings, _api(settings, log, views, pool, clock, release, scrape), ready)
-        )
+        api = _api(settings, log, views, pool, clock, release, scrape, measuring.workload)
+        await stack.enter_async_context(_serving(settings, api, ready))
         with anyio.CancelScope() as work:
             stop.works_in(work)
             await _work(settings, log, views, runner, lease, rendering, redactor, clock, measuring)
@@ -211,6 +210,7 @@ def _api(
     clock: SystemClock,
     release: str,
     scrape: Scrape | None,
+    workload: Callable[[], Workload | None],
 ) -> Api:
     known = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS).views
 
@@ -237,6 +237,7 @@ def _api(
         drop_previous=drop,
         metrics=scrape,
         proofs=Proofs(pool, log),
+        workload=workload,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Situation, suspects, unrecorded
+from engine.decide.situation import Situation, in_force, suspects, unrecorded
 from events.event import Digest
 from events.log import BodyErased, EventLog, LogCorrupt
 from events.vocabulary import Desired
@@ -83,7 +83,7 @@ async def read_summary(reader: Reader, target: TargetId, now: int) -> Situation 
         target=known.document,
         application=application,
         source=source,
-        desired=_of(found, DESIRED, target.app_stream),
+        desired=in_force(_of(found, DESIRED, target.app_stream), known.document.pin),
         cluster=_of(found, CLUSTERS, target.cluster_stream),
         corrections=_of(found, CORRECTIONS, target.stream),
         drift=_of(found, DRIFT, target.stream),

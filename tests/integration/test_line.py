@@ -80,6 +80,8 @@ async def test_a_live_edit_and_a_deletion_are_put_right_and_their_author_is_name
         assert (difference["before"], difference["after"]) == (2, 9)
         assert difference["manager"]
         await line.until("DriftResolved")
+        story = [e["type"] for e in await line.events() if e["correlation"] == drift["correlation"]]
+        assert story == ["DriftDetected", "CorrectionPlanned", "CorrectionApplied", "DriftResolved"]
         assert (
             await line.kubectl(
                 "prod", "-n", "shop", "get", "deploy", "shop", "-o", "jsonpath={.spec.replicas}"
