@@ -14,6 +14,7 @@ from engine.cli.connection import HERE, Connection
 from engine.cli.errors import CliError
 from engine.cli.output import Format, note, print_data, print_fields, safe, say
 from engine.cli.proof_source import RUNNING, Stopped, database_of, proofs_of
+from engine.settings import Settings
 
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
 Keys = Annotated[
@@ -273,6 +274,42 @@ def _read(path: Path) -> str:
 
 
 @audit.command
+def new_key(*, config: Path | None = None, stopped: Stopped = RUNNING) -> int:
+    """Add a key to those that sign checkpoints, on the engine's machine; restart it to use it.
+
+    Checkpoints then carry the signatures of all keys in the file. Once those who verify know the
+    new one, take the old line out of the file.
+
+    For example:
+
+        trueup audit new-key
+    """
+    from engine.signing import make_seed, read_seeds
+
+    settings = _settings(stopped, config)
+    path = settings.signing_key
+    try:
+        before = read_seeds(path)
+        if not before:
+            raise CliError(f"{path} has no key yet", hint="the engine makes it at its first start")
+        make_seed(path, "trueup.dev/log", before)
+    except (OSError, ValueError) as error:
+        raise CliError(str(error)) from error
+    say(f"{path} has {len(before) + 1} keys now: restart the engine, and it signs with each")
+    return 0
+
+
+def _settings(stopped: Stopped, config: Path | None) -> Settings:
+    from engine.settings import SettingsRefused, load
+
+    flags = {"data_dir": stopped.data_dir, "database_url": stopped.database_url}
+    try:
+        return load(flags, config=config)
+    except SettingsRefused as error:
+        raise CliError("the settings cannot be used", lines=error.problems) from error
+
+
+@audit.command
 async def accept_restore(
     *,
     reason: Annotated[str, Parameter(name=["--reason", "-m"], help="why, for the record")],
@@ -291,18 +328,13 @@ async def accept_restore(
         trueup audit accept-restore --reason "disk failed, back to the backup of 3 March"
     """
     from engine.clock import SystemClock
-    from engine.settings import SettingsRefused, load
     from engine.signing import accept_restore as accept
     from events.connection import make_pool
     from events.event import Actor
     from events.log import LogError
     from events.postgres import open_log
 
-    flags = {"data_dir": stopped.data_dir, "database_url": stopped.database_url}
-    try:
-        settings = load(flags, config=config)
-    except SettingsRefused as error:
-        raise CliError("the settings cannot be used", lines=error.problems) from error
+    settings = _settings(stopped, config)
     if not reason.strip():
         raise CliError("a restore is accepted for a reason: give it with --reason")
     here = Stopped(settings.directory, settings.database_url)

@@ -11,7 +11,7 @@ import pytest
 from engine.clock import SystemClock
 from engine.embedded import EmbeddedPostgres
 from engine.settings import Settings
-from engine.signing import start_signing
+from engine.signing import read_seeds, start_signing
 from events.event import Position
 from events.postgres import PostgresLog, open_log
 from events.proofs import Proofs
@@ -159,3 +159,11 @@ async def test_a_restore_is_accepted(proven: Proven, trueup: Trueup, tmp_path: P
     done = await trueup("audit", "accept-restore", "--reason", "disk failed", *flags)
     assert done.code == 0, done
     assert "position 591: the head of 601 events" in done.out
+
+
+async def test_a_key_is_added(proven: Proven, trueup: Trueup) -> None:
+    flags = ("--data-dir", str(proven.folder))
+    assert (await trueup("audit", "new-key", *flags)).code == 0
+    assert len(read_seeds(proven.folder / "signing.key")) == 2
+    done = await trueup("audit", "new-key", "--data-dir", str(proven.folder / "none"))
+    assert (done.code, "no key yet" in done.err) == (2, True)
