@@ -7,7 +7,6 @@ import anyio
 from engine.clusters.settings import ClusterSettings
 from engine.ports import Clock
 
-
 _PATIENCE = 5
 """How many times the wait that a server asks for it is given at most."""
 
