@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from engine.act import Bodies, carry_out
 from engine.decide.decision import Decision, decide, findings
-from engine.decide.outcome import Backoff, conclude
+from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
@@ -252,7 +252,7 @@ class Reconciler:
             done.results,
             now=self._clock.now(),
             chance=self._clock.random(),
-            backoff=self._backoff,
+            backoff=backoff_of(situation.spec, self._backoff),
             retry_after=done.retry_after,
         )
         await self._record(situation, _story(situation, plan), fact, position, done.blobs)
