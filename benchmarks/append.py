@@ -1,4 +1,4 @@
-"""Appending events of 1 KB with proofs on, against bare COPY and INSERT into the identical table."""
+"""Appending events of 1 KB, proofs on, against bare COPY and INSERT into the identical table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.frame import Figure, alternate, say
 from benchmarks.support.appending import (
     BATCH,
-    Bare,
     Ground,
     Queue,
     batches,
@@ -79,7 +79,9 @@ async def _bulk(it: Ground, span: float, params: dict[str, object]) -> Figure:
 
 
 async def _rate(
-    span: float, make: Callable[[], list[list[object]]], write: Callable[[list[object]], Awaitable]
+    span: float,
+    make: Callable[[], list[list[Any]]],
+    write: Callable[[list[Any]], Awaitable[object]],
 ) -> float:
     """Write batches for a while; what they are made of is made while the clock stands."""
     done, spent = 0, 0.0
@@ -129,8 +131,8 @@ async def _callers(it: Ground, span: float, callers: int, params: dict[str, obje
 async def _many(
     span: float,
     callers: int,
-    make: Callable[[], list],
-    write: Callable[..., Awaitable],
+    make: Callable[[], list[Any]],
+    write: Callable[..., Awaitable[object]],
     seconds: list[float],
 ) -> float:
     """Have each caller write one after the other, until the time is over."""

@@ -1,4 +1,4 @@
-"""Events of one kilobyte, the same as rows, and a table to COPY them into with nothing around it."""
+"""Events of one kilobyte, the same as rows, and a bare table to COPY those into."""
 
 from __future__ import annotations
 

@@ -11,6 +11,9 @@ SELECT add_event_partitions($1, $2)
 SELECT append_events(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 
+-- name: reserve
+SELECT reserve_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
 -- name: head
 -- The last position; $1 is one that is known to exist, so that older partitions are left alone.
 SELECT position FROM events WHERE position >= $1 ORDER BY position DESC LIMIT 1
