@@ -31,7 +31,8 @@ from engine.conductor import Conductor, News
 from engine.control import Controller
 from engine.decide.outcome import Backoff
 from engine.embedded import EmbeddedPostgres
-from engine.http.api import Api, Scrape
+from engine.erasure import erase_redacted
+from engine.http.api import Api, Scrape, Workload
 from engine.http.app import make_app, serving, tls_context
 from engine.http.guard import hosts_for
 from engine.http.local import Server, read_private, remove_server, write_private, write_server
@@ -63,7 +64,7 @@ from projections.batch import Group
 from projections.build import Progress
 from projections.lease import Lease, hold
 from projections.postgres import PostgresViews
-from projections.rebuild import Rebuilt, rebuild
+from projections.rebuild import Rebuilt, drop_previous, rebuild
 from projections.runner import Runner
 from projections.store import Pool, Store
 
@@ -158,6 +159,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         await stack.enter_async_context(measuring.leading(views, runner.watermark))
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
+        await erase_redacted(log)
         await _start_signer(stack, signer)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
@@ -166,9 +168,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
                 settings.control, settings.control_path or "", settings.control_branch or ""
             )
             await ensure_control(log, views, clock, roots_of(settings), asked)
-        await stack.enter_async_context(
-            _serving(settings, _api(settings, log, views, pool, clock, release, scrape), ready)
-        )
+        api = _api(settings, log, views, pool, clock, release, scrape, measuring.workload)
+        await stack.enter_async_context(_serving(settings, api, ready))
         with anyio.CancelScope() as work:
             stop.works_in(work)
             await _work(settings, log, views, runner, lease, rendering, redactor, clock, measuring)
@@ -209,11 +210,15 @@ def _api(
     clock: SystemClock,
     release: str,
     scrape: Scrape | None,
+    workload: Callable[[], Workload | None],
 ) -> Api:
     known = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS).views
 
     async def rebuild_view(view: str, report: Callable[[Progress], None]) -> Rebuilt:
         return await rebuild(log, Store(pool), known[view], report, clock=clock)
+
+    async def drop(view: str) -> int:
+        return await drop_previous(Store(pool), view)
 
     def unready() -> Mapping[str, str]:
         return {}
@@ -229,8 +234,10 @@ def _api(
         secret_roots=settings.secret_roots,
         ready=unready,
         rebuild=rebuild_view,
+        drop_previous=drop,
         metrics=scrape,
         proofs=Proofs(pool, log),
+        workload=workload,
     )
 
 

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from engine.decide.decision import PLAN_CAUSES
 from engine.fleet import Fleet, ParkedViews, ages
+from engine.http.api import Workload
 from engine.ports import Clock
 from engine.queue import TargetQueue
 from engine.telemetry import instruments
@@ -35,6 +36,7 @@ class Measuring:
     def __init__(self, telemetry: Telemetry, clock: Clock, labels: Iterable[str]) -> None:
         self._telemetry, self._clock = telemetry, clock
         self._fleet: Fleet | None = None
+        self._queue: TargetQueue | None = None
         self.lag = Lag(clock.monotonic)
         Breakdown.cluster = "cluster" in labels
         Breakdown.application = "application" in labels
@@ -62,9 +64,14 @@ class Measuring:
 
     def works_on(self, queue: TargetQueue, clusters: ClusterWorld) -> None:
         """Tell of the work, too."""
+        self._queue = queue
         instruments.QUEUE_DEPTH.ask(lambda: [(queue.depth, {})])
         instruments.QUEUE_WORKING.ask(lambda: [(queue.working, {})])
         instruments.OBSERVATION_AGE.ask(lambda: ages(clusters.ages()))
+
+    def workload(self) -> Workload | None:
+        """Return what there is to do; None where nothing is done here."""
+        return Workload(self._queue.depth, self._queue.working) if self._queue else None
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """Return the page for Prometheus in the form that an Accept header asks for."""

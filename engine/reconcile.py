@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from engine.act import Bodies, carry_out
 from engine.decide.decision import Decision, decide, findings
-from engine.decide.outcome import Backoff, conclude
+from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
@@ -252,10 +252,10 @@ class Reconciler:
             done.results,
             now=self._clock.now(),
             chance=self._clock.random(),
-            backoff=self._backoff,
+            backoff=backoff_of(situation.spec, self._backoff),
             retry_after=done.retry_after,
         )
-        await self._record(situation, fact, position, done.blobs)
+        await self._record(situation, _story(situation, plan), fact, position, done.blobs)
         return fact
 
     async def _abandon(self, situation: Situation) -> None:
@@ -264,10 +264,16 @@ class Reconciler:
         fact = CorrectionAbandoned(
             plan.position, "the engine stopped before the outcome was recorded; looking again"
         )
-        await self._record(situation, fact, Position(plan.position), ())
+        story = _story(situation, fact)
+        await self._record(situation, story, fact, Position(plan.position), ())
 
     async def _record(
-        self, situation: Situation, fact: Fact, cause: Position, blobs: Sequence[Blob]
+        self,
+        situation: Situation,
+        story: str,
+        fact: Fact,
+        cause: Position,
+        blobs: Sequence[Blob],
     ) -> None:
         """Append what became of a plan, whatever else happened to the target meanwhile."""
         event = NewEvent(
@@ -277,7 +283,7 @@ class Reconciler:
             actor=ACTOR,
             occurred_at=self._clock.now(),
             causation=cause,
-            correlation=_story(situation, fact),
+            correlation=story,
         )
         appended = await self._log.append([event], blobs)
         await self._views.reached(appended.last)

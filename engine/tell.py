@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -100,6 +101,12 @@ def _said_of_cluster(fact: Fact) -> str:
     return ""
 
 
+def _extras(fact: c.SyncRequested) -> str:
+    revision = f" to {_short(fact.revision)}" if fact.revision else ""
+    prune = ", deletions confirmed" if fact.prune else ""
+    return revision + prune + (", sync windows overridden" if fact.override else "")
+
+
 def _said_of_target(fact: Fact) -> str:
     match fact:
         case c.TargetAssigned():
@@ -108,9 +115,18 @@ def _said_of_target(fact: Fact) -> str:
             left = "its objects are deleted" if fact.cascade else "its objects stay"
             return f"unassigned ({fact.reason}), {left}"
         case c.SyncRequested():
-            return f"sync requested{' to ' + _short(fact.revision) if fact.revision else ''}"
+            return f"sync requested{_extras(fact)}"
+        case c.OverrideApproved():
+            return f"override of a sync window at #{fact.request} approved"
+        case c.PlanApproved():
+            return f"plan {fact.plan[7:19]} approved"
+        case c.RolledBack():
+            return f"rolled back to {_short(fact.commit)}; newer commits are masked"
+        case c.RollbackLifted():
+            return "rollback lifted: commits are followed again"
         case c.Suspended():
-            return "suspended"
+            until = datetime.fromtimestamp(fact.until / 1e6, UTC) if fact.until else None
+            return f"suspended until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "suspended"
         case c.Resumed():
             return "resumed"
         case c.DriftDetected():

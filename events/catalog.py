@@ -270,16 +270,60 @@ class TargetUnassigned(Fact, frozen=True, omit_defaults=True):
 
 
 class SyncRequested(Fact, frozen=True, omit_defaults=True):
-    """A person asked for a sync, now."""
+    """A person asked for a sync, now.
+
+    `prune` confirms that what is no longer desired is deleted; `override` goes ahead though a sync
+    window is closed, and is to be approved afterwards.
+    """
 
     reason: str
     revision: str = ""
+    prune: bool = False
+    override: bool = False
+
+
+class OverrideApproved(Fact, frozen=True, omit_defaults=True):
+    """A person approved that the SyncRequested at `request` overrode a closed window."""
+
+    request: int
+    reason: str
+
+
+class PlanApproved(Fact, frozen=True, omit_defaults=True):
+    """A person approved a plan, by its digest: it is carried out while it still fits the facts."""
+
+    plan: str
+    reason: str
+
+
+class RolledBack(Fact, frozen=True, omit_defaults=True):
+    """A target goes back to an earlier revision and stays there; newer commits are masked.
+
+    `desired` is the position of the DesiredRendered that holds at that commit, `objects` and
+    `count` as it says.
+    """
+
+    commit: str
+    desired: int
+    objects: str
+    count: int
+    reason: str
+
+
+class RollbackLifted(Fact, frozen=True, omit_defaults=True):
+    """A target follows its commits again."""
+
+    reason: str
 
 
 class Suspended(Fact, frozen=True, omit_defaults=True):
-    """A person asked that nothing be corrected here. Streams `app/…` and `target/…`."""
+    """A person asked that nothing be corrected here. Streams `app/…` and `target/…`.
+
+    `until` is when that ends by itself, in microseconds since the epoch; 0: when it is resumed.
+    """
 
     reason: str
+    until: int = 0
 
 
 class Resumed(Fact, frozen=True, omit_defaults=True):
@@ -332,6 +376,8 @@ class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
     cause: str
     attempt: int = 1
     drift_case: str = ""
+    approval: int = 0
+    """The position of the PlanApproved that this carries out."""
 
 
 class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
@@ -476,6 +522,15 @@ class NotificationTested(Fact, frozen=True, omit_defaults=True):
     requested: int
     code: str = ""
     message: str = ""
+
+
+# Bodies: streams `body/default/<the digest's 64 hexadecimal digits>`.
+
+
+class BodyRedacted(Fact, frozen=True, omit_defaults=True):
+    """A person erased a body that should never have been kept; its digest stays."""
+
+    reason: str
 
 
 # Access: streams `token/…`.

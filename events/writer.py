@@ -236,7 +236,7 @@ class Writer:
                 await connection.fetchval(SQL["clock"], 0),
                 {row[0]: row[1] for row in await connection.fetch(SQL["versions"], list(streams))},
                 {
-                    EventId(row[0]): Known(row[1], row[2], row[3])
+                    EventId(row[0]): Known(row[1], row[2], tuple(row[3:10]))
                     for row in await connection.fetch(SQL["known_ids"], ids)
                 },
             )

@@ -80,7 +80,6 @@ async def _by_statement(
         [new.stream for new in news],
         [row.version for row in decision.rows],
         [new.event_id for new in news],
-        [item.digest for item in items],
         [item.type for item in items],
         [item.schema for item in items],
         [new.occurred_at for new in news],
@@ -119,7 +118,7 @@ async def _by_copy(
     for row in decision.rows:
         item, position = row.prepared, row.position
         new = item.new
-        ids.append((new.event_id, position, item.digest))
+        ids.append((new.event_id, position))
         events.append(
             (
                 position,
@@ -138,8 +137,6 @@ async def _by_copy(
             )
         )
     # The ids first: one that is there already ends it before the large part is sent.
-    await connection.copy_records_to_table(
-        "event_id", records=ids, columns=("id", "position", "digest")
-    )
+    await connection.copy_records_to_table("event_id", records=ids, columns=("id", "position"))
     await connection.copy_records_to_table("events", records=events, columns=_COLUMNS)
     return recorded

@@ -17,12 +17,13 @@ from projections.fold import StreamFold, names
 
 
 class Suspension(Struct, frozen=True):
-    """Who suspended, why, and where in the log it says so."""
+    """Who suspended, why, and where in the log it says so; `until` when, 0 for ever."""
 
     reason: str
     actor: str
     position: int
     at: int
+    until: int = 0
 
 
 class DeclaredDocument(Struct, frozen=True, omit_defaults=True):
@@ -52,7 +53,7 @@ class DeclaredView(StreamFold[DeclaredDocument]):
     """Resources by stream; while declared, indexed by kind, an application's repository, owner."""
 
     name = "declared"
-    version = 2
+    version = 3
     document = DeclaredDocument
     types = names((Declared, Withdrawn, Suspended, Resumed))
     kinds = ("repo", "cluster", "app", "notification")
@@ -108,7 +109,7 @@ class DeclaredView(StreamFold[DeclaredDocument]):
 
 def suspension(event: Event, fact: Suspended) -> Suspension:
     """Note who suspended, and why."""
-    return Suspension(fact.reason, event.actor, event.position, event.recorded_at)
+    return Suspension(fact.reason, event.actor, event.position, event.recorded_at, fact.until)
 
 
 DECLARED = DeclaredView()

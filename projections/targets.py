@@ -18,8 +18,12 @@ from events.catalog import (
     Fact,
     HealthChanged,
     HoldLifted,
+    OverrideApproved,
+    PlanApproved,
     ReconcileHeld,
     Resumed,
+    RollbackLifted,
+    RolledBack,
     Suspended,
     SyncRequested,
     TargetAssigned,
@@ -43,6 +47,40 @@ class Request(Struct, frozen=True, omit_defaults=True):
     reason: str
     at: int
     revision: str = ""
+    prune: bool = False
+    override: bool = False
+
+
+class Override(Struct, frozen=True, omit_defaults=True):
+    """A sync that overrode a closed window, until somebody approves of that."""
+
+    position: int
+    actor: str
+    reason: str
+    at: int
+
+
+class Approval(Struct, frozen=True, omit_defaults=True):
+    """The last plan that a person approved, by its digest."""
+
+    plan: str
+    position: int
+    actor: str
+    reason: str
+    at: int
+
+
+class Pin(Struct, frozen=True, omit_defaults=True):
+    """The revision that a target was rolled back to; `desired` is the position of its render."""
+
+    commit: str
+    desired: int
+    objects: str
+    count: int
+    position: int
+    actor: str
+    reason: str
+    at: int
 
 
 class Synced(Struct, frozen=True, omit_defaults=True):
@@ -80,6 +118,9 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     unassigned: str = ""
     suspended: Suspension | None = None
     request: Request | None = None
+    overrides: tuple[Override, ...] = ()
+    approval: Approval | None = None
+    pin: Pin | None = None
     synced: Synced | None = None
     hold: Hold | None = None
     health: Health = Health.UNKNOWN
@@ -91,12 +132,17 @@ class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
+    version = 2
     document = TargetDocument
     types = names(
         (
             TargetAssigned,
             TargetUnassigned,
             SyncRequested,
+            OverrideApproved,
+            PlanApproved,
+            RolledBack,
+            RollbackLifted,
             Suspended,
             Resumed,
             DriftDetected,
@@ -149,9 +195,41 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
             )
         case SyncRequested():
             request = Request(
-                event.position, event.actor, fact.reason, event.recorded_at, fact.revision
+                event.position,
+                event.actor,
+                fact.reason,
+                event.recorded_at,
+                fact.revision,
+                fact.prune,
+                fact.override,
             )
-            return replace(document, request=request)
+            document = replace(document, request=request)
+            if not fact.override:
+                return document
+            override = Override(event.position, event.actor, fact.reason, event.recorded_at)
+            return replace(document, overrides=(*document.overrides, override))
+        case OverrideApproved():
+            left = tuple(each for each in document.overrides if each.position != fact.request)
+            return replace(document, overrides=left)
+        case PlanApproved():
+            approval = Approval(
+                fact.plan, event.position, event.actor, fact.reason, event.recorded_at
+            )
+            return replace(document, approval=approval)
+        case RolledBack():
+            pin = Pin(
+                fact.commit,
+                fact.desired,
+                fact.objects,
+                fact.count,
+                event.position,
+                event.actor,
+                fact.reason,
+                event.recorded_at,
+            )
+            return replace(document, pin=pin)
+        case RollbackLifted():
+            return replace(document, pin=None)
         case Suspended():
             return replace(document, suspended=suspension(event, fact))
         case Resumed():

@@ -144,12 +144,13 @@ def application(
     self_heal: bool = True,
     withdrawn: bool = False,
     position: int = 2,
+    **sync: Any,
 ) -> DeclaredDocument:
-    """Return the application's declaration."""
+    """Return the application's declaration; `sync` has more of its fields, as YAML writes them."""
     spec = {
         "source": {"repository": "shop", "path": "deploy"},
         "targets": {"clusters": [TARGET.cluster], "namespace": NAMESPACE},
-        "sync": {"mode": mode, "prune": prune, "selfHeal": self_heal},
+        "sync": {"mode": mode, "prune": prune, "selfHeal": self_heal, **sync},
     }
     return DeclaredDocument(
         kind="Application",

@@ -45,12 +45,20 @@ class Stage:
 
     async def open(self) -> None:
         """Start the clusters and the engine."""
+        await self.start_clusters()
+        await self.start_engine()
+
+    async def start_clusters(self) -> None:
+        """Start the clusters, empty; another time where they were before."""
+        port = self._simulated.rpartition(":")[2] or "0"
         self._simulator = await _start(
             "engine.simulator",
             "--clusters",
             ",".join(self.clusters),
             "--kubeconfig",
             str(self.kubeconfig),
+            "--port",
+            port,
             stdout=subprocess.PIPE,
         )
         assert self._simulator.stdout is not None
@@ -59,7 +67,6 @@ class Stage:
             self._simulated = line.rpartition("/c/")[0]
         if not self._simulated:
             raise DemoFailed("the simulated clusters did not start")
-        await self.start_engine()
 
     async def start_engine(self) -> None:
         """Start the engine and wait until it answers."""
@@ -107,6 +114,12 @@ class Stage:
         self._engine.send_signal(signal.SIGKILL)
         await self._engine.wait()
         await self._hang_up()
+
+    async def kill_clusters(self) -> None:
+        """Kill the clusters with SIGKILL; what was in them is gone."""
+        assert self._simulator is not None
+        self._simulator.send_signal(signal.SIGKILL)
+        await self._simulator.wait()
 
     async def close(self) -> None:
         """Stop the engine in order, then the clusters."""

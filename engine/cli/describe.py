@@ -37,7 +37,7 @@ async def describe(
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
-    """Show all that is known of one repository, cluster, application or target.
+    """Show all that is known of one repository, cluster, application, notification or target.
 
     For example:
 
@@ -97,6 +97,11 @@ def _target(item: Any) -> None:
             if hold
             else "",
             "Suspended": _said(suspended),
+            "Rolled back": _said(target.get("pin")),
+            "To approve": ", ".join(
+                f"override at {each['position']} by {each['actor']}: {each['reason']}"
+                for each in target.get("overrides") or ()
+            ),
             "Last request": _said(request),
             "Retry": _when(status.get("retryAt")),
             "Position": status["position"],

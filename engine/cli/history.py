@@ -41,9 +41,9 @@ async def timeline(
 ) -> int:
     """Tell what happened to a subject, oldest first: what, who, why, and each field that changed.
 
-    A subject is a target (app@cluster), application/NAME, cluster/NAME, repository/NAME, a commit
-    (its first 7 digits will do), or an object: cluster/namespace/Kind/name. Without one, it is
-    everything.
+    A subject is a target (app@cluster), application/NAME, cluster/NAME, repository/NAME,
+    notification/NAME, a commit (its first 7 digits will do), or an object:
+    cluster/namespace/Kind/name. Without one, it is everything.
 
     For example:
 

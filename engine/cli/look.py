@@ -39,7 +39,7 @@ async def get(
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
-    """List repositories, clusters, applications or targets, and how they stand.
+    """List repositories, clusters, applications, notifications or targets, and how they stand.
 
     For example:
 
@@ -184,9 +184,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "notifications": (
         Column("NOTIFICATION", lambda item: item["name"], flexible=True),
         Column("STATE", lambda item: _told_state(item)),
-        Column("TO", lambda item: _receiver(item), flexible=True),
+        Column("TO", lambda item: _receiver(item)),
         Column("DELIVERED", lambda item: item["state"]["delivered"]),
         Column("LAST", lambda item: _told_last(item)),
+        Column("URL", lambda item: _receiver_url(item), wide=True),
         Column("THROUGH", lambda item: item["state"]["through"], wide=True),
         Column("POSITION", lambda item: item["position"], wide=True),
         Column("WHY", lambda item: _told_why(item), flexible=True),
@@ -214,7 +215,7 @@ def _told_state(item: Item) -> str:
 
 def _told_why(item: Item) -> str:
     failing = item["state"]["failing"]
-    return f"since {_since(failing['since'])}: {failing['message']}" if failing else ""
+    return f"{failing['message']} (for {_since(failing['since'])})" if failing else ""
 
 
 def _told_last(item: Item) -> str:
@@ -223,8 +224,11 @@ def _told_last(item: Item) -> str:
 
 
 def _receiver(item: Item) -> str:
-    spec = item["resource"]["spec"]
-    return "slack" if "slack" in spec else str(spec["webhook"].get("url", "webhook"))
+    return "slack" if "slack" in item["resource"]["spec"] else "webhook"
+
+
+def _receiver_url(item: Item) -> str:
+    return str(item["resource"]["spec"].get("webhook", {}).get("url", "in a file"))
 
 
 def _source(item: Item) -> str:

@@ -29,6 +29,15 @@ async def sync(
     revision: Annotated[
         str | None, Parameter(help="the commit that is expected, all 40 digits")
     ] = None,
+    prune: Annotated[
+        bool, Parameter(negative="", help="confirm that what is no longer desired is deleted")
+    ] = False,
+    override_window: Annotated[
+        bool,
+        Parameter(
+            negative="", help="go ahead though a sync window is closed; to be approved later"
+        ),
+    ] = False,
     output: Output = "table",
     at: Connection = HERE,
 ) -> int:
@@ -39,30 +48,49 @@ async def sync(
     For example:
 
         trueup sync shop@prod --reason "hotfix 42"
+        trueup sync shop@prod --override-window --reason "incident 7"
         trueup sync shop --reason "after the outage" && trueup wait shop --for synced
     """
     async with connect(at) as client:
-        answer = await _ask(client, subject, "sync", {"reason": reason, "revision": revision or ""})
+        body = {
+            "reason": reason,
+            "revision": revision or "",
+            "prune": prune,
+            "override": override_window,
+        }
+        answer = await _ask(client, subject, "sync", body)
     if not print_data(output, answer):
         for target in answer["targets"]:
             say(f"{safe(target)} sync requested  (position {answer['position']})")
         if answer["suspended"] is not None:
             note(f"it is suspended ({safe(answer['suspended'])}): nothing happens until resumed")
+        if override_window:
+            position = answer["position"]
+            say(f"to approve of it: trueup approve TARGET --override {position} --reason ...")
     return 0
 
 
 async def suspend(
-    subject: str, /, *, reason: Reason, output: Output = "table", at: Connection = HERE
+    subject: str,
+    /,
+    *,
+    reason: Reason,
+    for_: Annotated[
+        str | None, Parameter(name="--for", help="for how long, as in 2h; else until resumed")
+    ] = None,
+    output: Output = "table",
+    at: Connection = HERE,
 ) -> int:
     """Correct nothing on a target, or on any of an application's, until it is resumed.
 
     For example:
 
+        trueup suspend shop@prod --for 2h --reason "load test"
         trueup suspend shop@prod --reason "incident 7: hands off"
         trueup suspend application/shop --reason freeze
     """
     async with connect(at) as client:
-        answer = await _ask(client, subject, "suspend", {"reason": reason})
+        answer = await _ask(client, subject, "suspend", {"reason": reason, "duration": for_ or ""})
     _say_changed(output, answer, "suspended")
     return 0
 
@@ -156,7 +184,7 @@ def _timed_out(error: CliError, seconds: float, output: Format) -> int:
     return 1
 
 
-async def _ask(client: Client, subject: str, verb: str, body: dict[str, str]) -> Any:
+async def _ask(client: Client, subject: str, verb: str, body: dict[str, Any]) -> Any:
     collection, name = actable(subject)
     return await client.write("POST", path_of(collection, client.project, name, verb), body)
 

@@ -32,6 +32,9 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("events", "engine.cli.history:events", LOOK, "List the events of the log"),
     ("sync", "engine.cli.operate:sync", OPERATE, "Ask for a sync, now"),
     ("wait", "engine.cli.operate:wait", OPERATE, "Wait until a target is synced or healthy"),
+    ("plan", "engine.cli.steer:plan", OPERATE, "Show what would be done to a target now"),
+    ("approve", "engine.cli.steer:approve", OPERATE, "Approve a plan, or an overridden window"),
+    ("rollback", "engine.cli.steer:rollback", OPERATE, "Go back to an earlier commit, and stay"),
     ("suspend", "engine.cli.operate:suspend", OPERATE, "Correct nothing until resumed"),
     ("resume", "engine.cli.operate:resume", OPERATE, "Lift a suspension"),
     ("notify", "engine.cli.notify:notify", OPERATE, "Try notifications, and deliver alerts again"),
@@ -39,7 +42,10 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("token", "engine.cli.access:token", KEEP, "Make, list and revoke access tokens"),
     ("audit", "engine.cli.audit:audit", KEEP, "Prove that the log was not altered, and verify it"),
     ("rebuild", "engine.cli.keep:rebuild", KEEP, "Fold a view anew from the log"),
+    ("fsck", "engine.cli.fsck:fsck", KEEP, "Check that log, proofs and views are whole"),
+    ("redact", "engine.cli.keep:redact", KEEP, "Erase a body that should not have been kept"),
     ("version", "engine.cli.keep:version", KEEP, "Say which release this is, and the server's"),
+    ("explain", "engine.cli.explain:explain", KEEP, "Tell what a field or an error's code means"),
     ("completion", "engine.cli.keep:completion", KEEP, "Print a completion script for a shell"),
 )
 """Each command: its name, where it is, its group, and its line in the overview."""

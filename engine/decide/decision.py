@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.decide import permission
 from engine.decide.compare import (
     DRIFTED,
     NOT_LISTED,
@@ -36,6 +37,7 @@ from events.catalog import (
     TargetSynced,
 )
 from events.vocabulary import Action, Difference, Health
+from projections.targets import Approval
 
 PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
 """What a correction can be for."""
@@ -81,13 +83,18 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     if any(item.code == NOT_LISTED for item in found.held):
         return Decision((), waiting="the cluster has not listed every kind yet")
     facts: list[Fact] = [*_drift_facts(situation, found.drift), *_health_facts(situation, found)]
-    hold = _hold(situation, found)
-    actions = _allowed(situation, found)
+    approval = permission.approval_of(situation, found)
+    if approval is None:
+        found = permission.withhold_prunes(situation, found)
+        actions = permission.allowed(situation, found)
+    else:
+        actions = permission.proposed(found)
+    hold = permission.hold(situation, found, approval)
     if actions and hold is None:
-        wait = _back_off(situation)
+        wait = permission.back_off(situation)
         if wait:
             return Decision(tuple(facts), until=wait, waiting="retrying later")
-        facts += [*_lift(situation), _plan(situation, actions)]
+        facts += [*_lift(situation), _plan(situation, actions, approval)]
         return Decision(tuple(facts))
     hold = hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
@@ -95,7 +102,7 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     if is_synced and not _answers_later(situation) and _is_news(situation):
         desired = situation.desired
         facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
-    return Decision(tuple(facts))
+    return Decision(tuple(facts), until=hold.until if hold else 0)
 
 
 def _without_render(situation: Situation) -> Decision:
@@ -117,47 +124,13 @@ def _withdraw(situation: Situation) -> Decision:
     ]
     if not situation.target.cascade or not actions:
         return Decision((*facts, *_lift(situation)))
-    hold = _paused(situation)
+    hold = permission.paused(situation)
     if hold:
-        return Decision((*facts, *_hold_facts(situation, hold)))
-    wait = _back_off(situation)
+        return Decision((*facts, *_hold_facts(situation, hold)), until=hold.until)
+    wait = permission.back_off(situation)
     if wait:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
     return Decision((*facts, *_lift(situation), _plan(situation, in_order(actions))))
-
-
-def _paused(situation: Situation) -> ReconcileHeld | None:
-    """Return why nothing whatever may be done about a target now."""
-    suspension = situation.suspension
-    if suspension:
-        return ReconcileHeld("suspended", f"suspended by {suspension.actor}: {suspension.reason}")
-    if not situation.cluster.connected:
-        return _cluster_lost(situation)
-    return None
-
-
-def _allowed(situation: Situation, found: Findings) -> tuple[Action, ...]:
-    spec = situation.spec
-    repairing = spec is not None and (spec.sync.self_heal or situation.is_fetched)
-    return in_order([*found.changes, *(found.repairs if repairing else ()), *found.prunes])
-
-
-def _hold(situation: Situation, found: Findings) -> ReconcileHeld | None:
-    """Return what keeps the whole target from being corrected now, where there is work."""
-    spec = situation.spec
-    work = bool(found.changes or found.repairs or found.prunes)
-    if not work or spec is None:
-        return None
-    paused = _paused(situation)
-    if paused or (situation.open_request and situation.is_fetched):
-        return paused
-    if spec.sync.mode == "manual":
-        number = len(found.changes) + len(found.repairs) + len(found.prunes)
-        return ReconcileHeld("manual", f"{number} objects differ; sync.mode is manual")
-    if not spec.sync.self_heal and not found.changes and not found.prunes:
-        number = len(found.repairs)
-        return ReconcileHeld("self-heal-off", f"{number} objects drifted; sync.selfHeal is off")
-    return None
 
 
 def _left_over(found: Findings) -> ReconcileHeld | None:
@@ -192,43 +165,24 @@ def _held(held: list[Held]) -> ReconcileHeld:
     return ReconcileHeld(first.code, first.message + more, objects=refs)
 
 
-def _cluster_lost(situation: Situation) -> ReconcileHeld:
-    lost = situation.cluster.lost
-    reason = f"{lost.code}: {lost.message}" if lost else "it was never reached"
-    return ReconcileHeld("cluster-lost", f"cluster {situation.target.cluster}: {reason}")
-
-
-def _back_off(situation: Situation) -> int:
-    """Return until when a failed correction is left alone; 0 where it may be tried now.
-
-    News (a render, a declaration, a request, a cluster that is back) ends the wait.
-    """
-    last = situation.corrections.last
-    if last is None or not last.code or last.retry_at <= situation.now:
-        return 0
-    application, request = situation.application, situation.target.request
-    if situation.cluster.since > last.at:
-        return 0
-    news = max(
-        situation.desired.position,
-        application.position if application else 0,
-        request.position if request else 0,
-    )
-    return 0 if news > last.position else last.retry_at
-
-
-def _plan(situation: Situation, actions: tuple[Action, ...]) -> CorrectionPlanned:
+def _plan(
+    situation: Situation, actions: tuple[Action, ...], approval: Approval | None = None
+) -> CorrectionPlanned:
     last, synced = situation.corrections.last, situation.target.synced
     repairs = [action.reason == DRIFTED for action in actions]
     drift_only = all(repairs)
     if last and last.code == "abandoned":
         cause = "recovery"
+    elif approval:
+        cause = "approval"
     elif drift_only:
         cause = "drift"
     elif situation.open_request:
         cause = "request"
     elif not situation.target.assigned:
         cause = "withdrawal"
+    elif situation.target.pin:
+        cause = "rollback"
     else:
         cause = "commit"
     return CorrectionPlanned(
@@ -241,8 +195,9 @@ def _plan(situation: Situation, actions: tuple[Action, ...]) -> CorrectionPlanne
         ),
         actions=actions,
         cause=cause,
-        attempt=situation.corrections.failures + 1,
+        attempt=permission.attempt(situation),
         drift_case=_case(situation) if any(repairs) else "",
+        approval=approval.position if approval else 0,
     )
 
 

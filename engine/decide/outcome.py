@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from engine.resources.duration import seconds
+from engine.resources.model import ApplicationSpec
 from events.catalog import CorrectionApplied, CorrectionFailed
 from events.vocabulary import Outcome, Result
 
@@ -34,6 +36,16 @@ class Backoff(Struct, frozen=True):
         """Return how long to wait after the `attempt`-th failure; `chance` is in [0, 1)."""
         plain = min(self.cap, self.base * 2.0 ** min(attempt - 1, 32))
         return plain * (0.8 + 0.4 * chance)
+
+
+def backoff_of(spec: ApplicationSpec | None, usual: Backoff) -> Backoff:
+    """Return how an application's corrections back off: as it says, else as usual."""
+    if spec is None:
+        return usual
+    retry = spec.sync.retry
+    base = seconds(retry.base) if retry.base else usual.base
+    cap = seconds(retry.cap) if retry.cap else usual.cap
+    return Backoff(base, max(base, cap))
 
 
 def conclude(

@@ -22,7 +22,7 @@ from projections.drift import DriftDocument
 from projections.fold import TargetId
 from projections.observed import ObservedDocument
 from projections.sources import SourceDocument
-from projections.targets import Request, TargetDocument
+from projections.targets import Pin, Request, TargetDocument
 
 
 class Situation(Struct, frozen=True, kw_only=True, dict=True):
@@ -60,12 +60,21 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def suspension(self) -> Suspension | None:
-        """What suspends the target: itself, or its application."""
-        return self.target.suspended or (self.application.suspended if self.application else None)
+        """What suspends the target now: itself, or its application."""
+        above = self.application.suspended if self.application else None
+        for suspended in (self.target.suspended, above):
+            if suspended and not 0 < suspended.until <= self.now:
+                return suspended
+        return None
 
     @property
     def is_current(self) -> bool:
-        """Whether what the followed ref and the declaration mean is known, good or bad."""
+        """Whether what the followed ref and the declaration mean is known, good or bad.
+
+        To a target that was rolled back they mean nothing until that is lifted.
+        """
+        if self.target.pin:
+            return True
         if self.application is None or not self.source.commit:
             return False
         failure = self.desired.failure
@@ -133,6 +142,20 @@ def unrecorded(observed: Mapping[str, ObservedDocument]) -> Iterable[str]:
         document.body
         for document in observed.values()
         if document.applied is None and document.body
+    )
+
+
+def in_force(desired: DesiredDocument, pin: Pin | None) -> DesiredDocument:
+    """Return the desired state that holds for a target: what it was rolled back to masks others."""
+    if pin is None:
+        return desired
+    return DesiredDocument(
+        commit=pin.commit,
+        renderer=desired.renderer,
+        objects=pin.objects,
+        count=pin.count,
+        position=pin.desired,
+        at=pin.at,
     )
 
 

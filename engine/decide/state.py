@@ -67,7 +67,7 @@ def status(situation: Situation) -> TargetStatus:
         reason=reason,
         code=code,
         revision=_revision(situation),
-        desired_revision=situation.source.commit,
+        desired_revision=target.pin.commit if target.pin else situation.source.commit,
         health=target.health,
         health_message=target.health_message,
         differences=len(case.differences) + case.omitted if case else 0,
@@ -98,6 +98,8 @@ def _revision(situation: Situation) -> str:
     synced, desired = situation.target.synced, situation.desired
     if synced is None:
         return ""
+    if situation.target.pin:
+        return synced.commit
     at_desired = synced.desired == desired.position and desired.failure is None
     return situation.source.resolved if at_desired and situation.is_current else synced.commit
 
@@ -134,6 +136,9 @@ def _sync(situation: Situation) -> tuple[SyncState, str, str]:
     if situation.open_request:
         return SyncState.PENDING, "requested", "a sync was requested"
     if synced and synced.desired == desired.position:
-        reason = hold.message if hold else ""
-        return SyncState.SYNCED, hold.code if hold else "", reason
+        if hold:
+            return SyncState.SYNCED, hold.code, hold.message
+        if target.pin:
+            return SyncState.SYNCED, "rolled-back", f"by {target.pin.actor}: {target.pin.reason}"
+        return SyncState.SYNCED, "", ""
     return SyncState.PENDING, "observing", "waiting for the cluster to be observed"

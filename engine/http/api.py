@@ -30,6 +30,13 @@ Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
 """Gives metrics in the form that an Accept header asks for, and their content type."""
 
 
+class Workload(Struct, frozen=True):
+    """How many targets wait for their turn, and how many are worked on."""
+
+    waiting: int
+    working: int
+
+
 class Limits(Struct, frozen=True):
     """What a request may cost. Times in seconds, sizes in bytes."""
 
@@ -60,10 +67,13 @@ class Api(Struct, frozen=True):
     secret_roots: tuple[Path, ...]
     ready: Callable[[], Mapping[str, str]]
     rebuild: Rebuild
+    drop_previous: Callable[[str], Awaitable[int]]
     proofs: ProofSource | None = None
     limits: Limits = Limits()
     metrics: Scrape | None = None
     """The page for Prometheus; None where it is switched off."""
+    workload: Callable[[], Workload | None] = lambda: None
+    """What this engine has to do; None while it does not work."""
 
 
 API = web.AppKey("api", Api)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from engine.http import (
     access,
+    bodies,
     history,
     metrics,
     notifications,
@@ -19,6 +20,7 @@ from engine.http import (
     proofs,
     resources,
     shows,
+    steer,
     targets,
     upkeep,
     wait,
@@ -51,6 +53,8 @@ def make_app(api: Api) -> web.Application:
         resources,
         shows,
         targets,
+        steer,
+        bodies,
         notifications,
         wait,
         history,

@@ -194,7 +194,14 @@ def _engine() -> Iterator[Operation]:
         id="rebuildView",
         tag="engine",
         summary="Fold a view anew beside the live one; progress line by line, the end in the last.",
-        parameters=(path("view", "The view.", {"type": "string", "enum": list(VIEW_NAMES)}),),
+        parameters=(
+            path("view", "The view.", {"type": "string", "enum": list(VIEW_NAMES)}),
+            query(
+                "dropPrevious",
+                "Whether to remove the generation before, once the new one is live.",
+                {"type": "boolean"},
+            ),
+        ),
         answer=str,
         content_type=JSONL,
         problems=(404,),
@@ -292,7 +299,22 @@ def _resources() -> Iterator[Operation]:
         parameters=(
             path("digest", "The digest.", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
         ),
-        problems=(404,),
+        problems=(404, 410),
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/blobs/{digest}/redact",
+        id="redactBody",
+        tag="log",
+        summary="Erase a body for good; its digest, the events that name it and the proof stay.",
+        parameters=(
+            path("digest", "The digest.", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
+            KEY,
+        ),
+        body=shapes.ReasonRequest,
+        example={"reason": "a password was in a ConfigMap"},
+        answer=shapes.BodyErased,
+        problems=(404, 409, 410, 422),
     )
 
 
@@ -374,6 +396,7 @@ def _targets() -> Iterator[Operation]:
             ("resume", "Lift a suspension."),
         ):
             syncs = verb == "sync"
+            body = shapes.SuspendRequest if verb == "suspend" else shapes.ReasonRequest
             yield Operation(
                 method="POST",
                 path=f"/v1/{collection}/{{project}}/{{{item.name}}}/{verb}",
@@ -381,12 +404,13 @@ def _targets() -> Iterator[Operation]:
                 tag=collection,
                 summary=summary,
                 parameters=(PROJECT, item, KEY),
-                body=shapes.SyncRequest if syncs else shapes.ReasonRequest,
+                body=shapes.SyncRequest if syncs else body,
                 example={"reason": "freeze for the sale"} if not syncs else {"reason": "now"},
                 answer=shapes.SyncAsked if syncs else shapes.Acted,
                 status=202 if syncs else 200,
                 problems=(404, 409, 422),
             )
+    yield from _steering()
     yield Operation(
         method="GET",
         path="/v1/wait",
@@ -412,6 +436,55 @@ def _targets() -> Iterator[Operation]:
         answer=shapes.Waited,
         problems=(404, 409),
     )
+
+
+def _steering() -> Iterator[Operation]:
+    path = "/v1/targets/{project}/{target}"
+    yield Operation(
+        method="GET",
+        path=f"{path}/plan",
+        id="planTarget",
+        tag="targets",
+        summary="Show what would be done to a target now, and what keeps it from being done.",
+        parameters=(PROJECT, TARGET, AT),
+        answer=shapes.Planned,
+        problems=(404, 409),
+    )
+    for verb, body, answer, summary, example in (
+        (
+            "rollback",
+            shapes.RollbackRequest,
+            shapes.RollbackDone,
+            "Go back to an earlier commit and stay there; newer ones are masked.",
+            {"reason": "incident 7", "revision": "5ca1ab1e"},
+        ),
+        (
+            "lift-rollback",
+            shapes.ReasonRequest,
+            shapes.Acted,
+            "Follow commits again.",
+            {"reason": "incident 7 is over"},
+        ),
+        (
+            "approve",
+            shapes.ApproveRequest,
+            shapes.Acted,
+            "Approve a plan, or that a sync window was overridden.",
+            {"reason": "looked at together", "plan": "sha256:" + "0" * 64},
+        ),
+    ):
+        yield Operation(
+            method="POST",
+            path=f"{path}/{verb}",
+            id={"lift-rollback": "liftRollback"}.get(verb, f"{verb}Target"),
+            tag="targets",
+            summary=summary,
+            parameters=(PROJECT, TARGET, KEY),
+            body=body,
+            example=example,
+            answer=answer,
+            problems=(404, 409, 422),
+        )
 
 
 _TYPE = "|".join(sorted(CATALOG))
@@ -445,8 +518,8 @@ def _history() -> Iterator[Operation]:
         parameters=(
             query(
                 "subject",
-                "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit, or an "
-                "object: cluster/namespace/Kind/name.",
+                "app@cluster, application/NAME, cluster/NAME, repository/NAME, "
+                "notification/NAME, a commit, or an object: cluster/namespace/Kind/name.",
                 GIVEN,
                 required=True,
             ),
@@ -507,7 +580,6 @@ def _tokens() -> Iterator[Operation]:
         id="offerLoginLink",
         tag="tokens",
         summary="Offer the caller's browser a session on the pages: a link that is good once.",
-        parameters=(KEY,),
         answer=shapes.LoginLink,
         status=201,
     )

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 
 from engine.decide.state import SyncState, TargetStatus
 from engine.resources.model import Application, Cluster, Notification, Repository
-from events.vocabulary import Difference, Health, ObjectRef
+from events.vocabulary import Action, Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument
 from projections.declared import Suspension
@@ -349,16 +349,90 @@ class TargetDiff(Struct):
 
 
 class SyncRequest(Struct, forbid_unknown_fields=True):
-    """Why, and to which commit; the newest where none is named."""
+    """Why, and to which commit; the newest where none is named.
+
+    `prune` confirms that what is no longer desired is deleted; `override` goes ahead though a
+    sync window is closed: somebody has to approve of that afterwards.
+    """
 
     reason: Reason
     revision: Annotated[str, Meta(pattern="^([0-9a-f]{40})?$")] | None = None
+    prune: bool = False
+    override: bool = False
+
+
+class SuspendRequest(Struct, forbid_unknown_fields=True):
+    """Why, and for how long (`2h`); until resumed where that is not said."""
+
+    reason: Reason
+    duration: Annotated[str, Meta(pattern="^(([0-9]{1,9}(ms|s|m|h))+)?$")] | None = None
+
+
+class RollbackRequest(Struct, forbid_unknown_fields=True):
+    """Why, and to which earlier commit: its first 7 digits, or more."""
+
+    reason: Reason
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{7,40}$")]
+
+
+class ApproveRequest(Struct, forbid_unknown_fields=True):
+    """Why; and either the plan, by its digest, or the override, by its request's position."""
+
+    reason: Reason
+    plan: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
+    override: Annotated[int, Meta(ge=1)] | None = None
+
+
+class PlanHold(Struct):
+    """What is not done, and why."""
+
+    code: str
+    message: str
+    object: ObjectRef | None = None
+
+
+class RollbackDone(Struct):
+    """A target goes back to this commit."""
+
+    position: Written
+    subject: str
+    changed: bool
+    revision: str
+
+
+class Planned(Struct):
+    """What would be done to a target now, and what keeps it from being done; `plan` names it.
+
+    `hold` is null where it is about to be done; `held` are objects that are left.
+    """
+
+    target: str
+    project: str
+    plan: str | None
+    revision: str
+    actions: list[Action]
+    hold: PlanHold | None
+    held: list[PlanHold]
+    approved: bool
+    position: Seen
 
 
 class ReasonRequest(Struct, forbid_unknown_fields=True):
     """Why."""
 
     reason: Reason
+
+
+class BodyErased(Struct):
+    """What a redaction came to; `changed` is false where the body was erased already.
+
+    `size` is how many bytes there were.
+    """
+
+    position: Written
+    subject: str
+    changed: bool
+    size: int
 
 
 class SyncAsked(Struct):

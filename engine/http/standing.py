@@ -8,7 +8,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from engine.decide.assignment import selected
-from engine.decide.situation import Situation
+from engine.decide.situation import Situation, in_force
 from engine.decide.state import SyncState, TargetStatus, status
 from events.event import stream
 from events.vocabulary import Health
@@ -47,7 +47,9 @@ async def standings(
                 target=document,
                 application=app.document if app else None,
                 source=_or(source, SourceDocument()),
-                desired=_or(desired.get(target.app_stream), DesiredDocument()),
+                desired=in_force(
+                    _or(desired.get(target.app_stream), DesiredDocument()), document.pin
+                ),
                 cluster=_or(clusters.get(target.cluster_stream), ClusterDocument()),
                 corrections=_or(corrections.get(target.stream), CorrectionDocument()),
                 drift=_or(drift.get(target.stream), DriftDocument()),

@@ -21,12 +21,15 @@ KINDS = {
     "cluster": ("cluster", "Cluster"),
     "repository": ("repo", "Repository"),
     "repo": ("repo", "Repository"),
+    "notification": ("notification", "Notification"),
 }
-_STREAM_KINDS = frozenset({"repo", "cluster", "app", "target", "token", "engine", "view"})
+_STREAM_KINDS = frozenset(
+    {"repo", "cluster", "app", "target", "notification", "token", "engine", "view"}
+)
 _COMMIT = re.compile(r"(?:commit/)?([0-9a-f]{7,40})")
 _FORMS = (
-    "app@cluster, application/NAME, cluster/NAME, repository/NAME, a commit (7 digits or more), "
-    "or an object: cluster/namespace/Kind/name"
+    "app@cluster, application/NAME, cluster/NAME, repository/NAME, notification/NAME, "
+    "a commit (7 digits or more), or an object: cluster/namespace/Kind/name"
 )
 
 

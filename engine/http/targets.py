@@ -20,8 +20,9 @@ from engine.http.resources import declared_document, names_of
 from engine.http.standing import of_application, standings
 from engine.http.wire import Query, body_of, full, only, plain, project_of, reply
 from engine.http.writes import Write, append, earlier, reason_of, settled
+from engine.resources.duration import seconds
 from engine.resources.spelling import did_you_mean
-from engine.situations import read_bodies, read_situation
+from engine.situations import read_kept_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
 from events.event import Event, StreamName, stream
 from events.log import EventLog
@@ -33,6 +34,9 @@ from projections.targets import TARGETS, TargetDocument
 from projections.views import read_all
 
 routes = web.RouteTableDef()
+_MORE = {"sync": ("revision", "prune", "override"), "suspend": ("duration",)}
+"""What an operator's word may say besides its reason."""
+_LONGEST_SUSPENSION = 10 * 366 * 86_400.0
 MAX_DIFFERENCES = 5000
 
 
@@ -152,7 +156,7 @@ async def compared(
 
     The situation must have been read with every body.
     """
-    bodies = await read_bodies(log, _desired_digests(situation))
+    bodies = await read_kept_bodies(log, _desired_digests(situation))
     complete = replace(situation, bodies={**situation.bodies, **bodies})
     return list(all_differences(complete)), _unknown_kinds(situation)
 
@@ -209,23 +213,36 @@ async def _act(request: web.Request, subject: Subject) -> web.Response:
     Query(request).done()
     verb = request.match_info["verb"]
     body = await body_of(request)
-    only(body, "reason", *(["revision"] if verb == "sync" else []))
-    revision = _revision(body) if verb == "sync" else ""
-    return await ask(request, subject, verb, reason_of(body, required=True), revision)
+    only(body, "reason", *_MORE.get(verb, ()))
+    more = Asked(
+        _revision(body), _flag(body, "prune"), _flag(body, "override"), _until(request, body)
+    )
+    return await ask(request, subject, verb, reason_of(body, required=True), more)
+
+
+class Asked(Struct, frozen=True):
+    """What an operator's word may say besides its reason; `until` in UTC microseconds."""
+
+    revision: str = ""
+    prune: bool = False
+    override: bool = False
+    until: int = 0
 
 
 async def ask(
-    request: web.Request, subject: Subject, verb: str, reason: str, revision: str = ""
+    request: web.Request, subject: Subject, verb: str, reason: str, more: Asked | None = None
 ) -> web.Response:
     """Put on record what the request's actor asks of a subject; the answer is the API's."""
     fact: Fact
+    more = more or Asked()
     match verb:
         case "sync":
-            return await _sync(request, subject, reason, revision)
+            fact = SyncRequested(reason, more.revision, more.prune, more.override)
+            return await _sync(request, subject, fact)
         case "suspend":
             if subject.suspension is not None:
                 return _unchanged(subject, subject.suspension)
-            fact = Suspended(reason)
+            fact = Suspended(reason, more.until)
         case _:
             if subject.suspension is None:
                 raise _not_suspended(subject)
@@ -249,10 +266,9 @@ async def _again(request: web.Request, label: str, before: Sequence[Event]) -> w
     return reply({**answer, "targets": targets, "suspended": held.reason if held else None}, 202)
 
 
-async def _sync(request: web.Request, subject: Subject, reason: str, revision: str) -> web.Response:
+async def _sync(request: web.Request, subject: Subject, fact: SyncRequested) -> web.Response:
     if not subject.targets:
         raise conflict("no-targets", f"{subject.label} goes to no cluster yet: see its targets")
-    fact = SyncRequested(reason, revision)
     appended = await append(request, [Write(target.stream, fact) for target in subject.targets])
     await settled(request, appended.last)
     held = subject.suspension or subject.above
@@ -331,6 +347,27 @@ def _revision(body: dict[str, Any]) -> str:
     if not isinstance(revision, str) or not re.fullmatch(r"([0-9a-f]{40})?", revision):
         raise bad_request("revision must be a commit's full id: 40 hexadecimal digits")
     return revision
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise bad_request(f"{name} must be true or false")
+    return value
+
+
+def _until(request: web.Request, body: dict[str, Any]) -> int:
+    """Return when a suspension ends by itself, in microseconds since the epoch; 0 for never."""
+    text = body.get("duration") or ""
+    if not text:
+        return 0
+    try:
+        length = seconds(text)
+    except (ValueError, TypeError) as error:
+        raise bad_request(f"duration: {error}") from error
+    if not 0 < length <= _LONGEST_SUSPENSION:
+        raise bad_request("duration must lie between 1ms and 10 years")
+    return api_of(request).clock.now() + int(length * 1_000_000)
 
 
 def _id(document: TargetDocument) -> TargetId:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from engine.resources import duration
+from engine.resources import duration, windows
 from engine.resources.model import (
     NAME_PATTERN,
     Application,
@@ -170,6 +170,11 @@ def _application(resource: Application) -> Iterator[Fault]:
     spec = resource.spec
     yield from _inside(spec.source.path, ("spec", "source", "path"))
     yield from _targets(spec.targets)
+    for place, window in enumerate(spec.sync.windows):
+        wrong = windows.fault(window)
+        if wrong is not None:
+            field, message = wrong
+            yield Fault(("spec", "sync", "windows", place, field), message)
 
 
 def _targets(targets: Targets) -> Iterator[Fault]:

@@ -91,11 +91,14 @@ def _check_list(data: object, wanted: inspect.VarTupleType, path: Path) -> Itera
     if not isinstance(data, list | tuple):
         yield Fault(path, f"must be a list, and is {_called(data)}")
         return
+    if wanted.max_length is not None and len(data) > wanted.max_length:
+        yield Fault(path, f"has {len(data)} items, more than {wanted.max_length}")
+        return
     for place, item in enumerate(data):
         yield from _check(item, wanted.item_type, (*path, place))
 
 
-def _check_scalar(data: object, wanted: inspect.Type, path: Path) -> Iterator[Fault]:
+def _check_scalar(data: Any, wanted: inspect.Type, path: Path) -> Iterator[Fault]:
     match wanted:
         case inspect.LiteralType() if data not in wanted.values:
             values = [str(value) for value in wanted.values]
@@ -109,6 +112,10 @@ def _check_scalar(data: object, wanted: inspect.Type, path: Path) -> Iterator[Fa
             yield Fault(path, f"must be true or false, and is {_called(data)}")
         case inspect.IntType() if not isinstance(data, int) or isinstance(data, bool):
             yield Fault(path, f"must be a whole number, and is {_called(data)}")
+        case inspect.IntType():
+            least, most = wanted.ge or 0, wanted.le
+            if data < least or (most is not None and data > most):
+                yield Fault(path, f"must lie between {least} and {most}, and is {data}")
 
 
 def _check_text(data: object, wanted: inspect.StrType, path: Path) -> Iterator[Fault]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import msgspec
@@ -56,6 +57,12 @@ class AuditEvent(msgspec.Struct, frozen=True, rename="camel"):
     def code(self) -> int:
         """The HTTP status of the answer."""
         return self.response_status.code
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion that a list or watch asked for; 0 for none."""
+        asked = parse_qs(urlsplit(self.request_u_r_i).query).get("resourceVersion", ["0"])
+        return int(asked[0])
 
     @property
     def is_write(self) -> bool:

@@ -76,10 +76,15 @@ def write_kubeconfig(path: Path, server: str, authority: Path, login: Mapping[st
         "contexts": [{"name": name, "context": {"cluster": "e2e", "user": name}}],
         "current-context": name,
     }
+    return write_private(path, yaml.safe_dump(content, sort_keys=False))
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that only its owner can read; return `path`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        yaml.safe_dump(content, file, sort_keys=False)
+        file.write(text)
     return path
 
 

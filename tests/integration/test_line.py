@@ -80,6 +80,8 @@ async def test_a_live_edit_and_a_deletion_are_put_right_and_their_author_is_name
         assert (difference["before"], difference["after"]) == (2, 9)
         assert difference["manager"]
         await line.until("DriftResolved")
+        story = [e["type"] for e in await line.events() if e["correlation"] == drift["correlation"]]
+        assert story == ["DriftDetected", "CorrectionPlanned", "CorrectionApplied", "DriftResolved"]
         assert (
             await line.kubectl(
                 "prod", "-n", "shop", "get", "deploy", "shop", "-o", "jsonpath={.spec.replicas}"
@@ -121,3 +123,37 @@ async def test_a_secret_value_is_nowhere_in_the_log(line: Shop) -> None:
         written = str(await line.events())
     assert CANARY not in written
     assert live not in written
+
+
+async def test_what_a_redacted_body_is_needed_for_goes_on_without_it(line: Shop) -> None:
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await line.declare_shop()
+        await line.synced("shop-prod@prod")
+        applied = [
+            result
+            for event in await line.events(type="CorrectionApplied")
+            if event["stream"].endswith("shop-prod@prod")
+            for result in event["payload"]["results"]
+            if result["ref"]["kind"] == "ConfigMap"
+        ]
+        (result,) = applied
+        for digest in (result["desired"], result["kept"], result["observed"]["body"]):
+            path = f"/v1/blobs/{digest}/redact"
+            assert (await line.call("POST", path, {"reason": "a password"}))["changed"]
+        diff = await line.call("GET", "/v1/targets/default/shop-prod@prod/diff")
+        assert diff["same"]
+        # What was kept of it is gone, so the edit is put right without being told.
+        edit = '{"data":{"greeting":"servus"}}'
+        await line.kubectl("prod", "-n", "shop", "patch", "configmap", "shop", "-p", edit)
+        (resolved,) = await line.until("DriftResolved")
+        assert resolved["payload"]["how"] == "corrected"
+        await line.kubectl("prod", "-n", "shop", "delete", "configmap", "shop")
+        await line.until("DriftResolved", 2)
+        told = await line.kubectl(
+            "prod", "-n", "shop", "get", "configmap", "shop", "-o", "jsonpath={.data.greeting}"
+        )
+        assert told == "hello"
+    async with line.engine():
+        second = line.repository.new_image()
+        await line.synced("shop-prod@prod", second)

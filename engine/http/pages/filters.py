@@ -121,7 +121,7 @@ async def read_fleet(moment: Moment, filters: Filters) -> Fleet:
     tally = await reader.tally(
         FLEET, ("application", "state"), prefix=filters.prefix, where=filters.where
     )
-    apps = await _app_states(reader, {app for app, _ in tally})
+    apps = await app_states(reader, {app for app, _ in tally})
     states: Counter[str] = Counter()
     healths: Counter[str] = Counter()
     meant: dict[str, list[str]] = {}
@@ -159,7 +159,8 @@ def _count(
         healths[health] += count
 
 
-async def _app_states(reader: Reader, apps: set[str]) -> dict[str, AppState]:
+async def app_states(reader: Reader, apps: set[str]) -> dict[str, AppState]:
+    """Return what these applications add to how each of their targets stands, by stream."""
     declared = await reader.get_many(DECLARED, apps)
     desired = await reader.get_many(DESIRED, apps)
     repositories = {

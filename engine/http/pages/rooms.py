@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from engine.http.pages import fleet, live, login, target, timeline
+from engine.http.pages import (
+    actions,
+    commit,
+    engine,
+    fleet,
+    go,
+    life,
+    live,
+    login,
+    resources,
+    target,
+    timeline,
+)
 from engine.http.pages.behind import Distances
 from engine.http.pages.gate import SESSIONS
 from engine.http.pages.sessions import Sessions
@@ -15,5 +27,17 @@ def add_pages(app: web.Application, clock: Clock) -> None:
     """Add the pages' routes, and what they remember between requests."""
     app[SESSIONS] = Sessions(clock)
     app[fleet.DISTANCES] = Distances()
-    for room in (login, fleet, target, timeline, live):
+    for room in (
+        life,
+        login,
+        fleet,
+        target,
+        actions,
+        resources,
+        commit,
+        timeline,
+        live,
+        engine,
+        go,
+    ):
         app.add_routes(room.routes)

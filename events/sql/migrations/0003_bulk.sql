@@ -1,3 +1,6 @@
+-- A retry is told from another event of the same id by the event itself, which is there.
+ALTER TABLE event_id DROP COLUMN digest;
+
 -- Large batches are written with COPY, which is no statement of a function: so what is checked and
 -- locked before an append is a function of its own, that both ways of writing share.
 
@@ -51,5 +54,43 @@ BEGIN
     IF heads + written <> cardinality(head_streams) THEN
         RAISE EXCEPTION 'a stream is not at the version that was seen' USING ERRCODE = 'TU001';
     END IF;
+    RETURN recorded;
+END $$;
+
+-- Append a small batch: all of it in one statement. The arguments of `reserve_events`, then a column
+-- an array.
+DROP FUNCTION append_events;
+CREATE FUNCTION append_events(
+    base bigint, oldest bigint, remembered bigint,
+    blob_digests bytea[], blob_bodies bytea[],
+    head_streams text[], head_bases bigint[], head_versions bigint[], head_positions bigint[],
+    streams text[], versions bigint[], ids uuid[], types text[], schemas integer[],
+    occurred bigint[], actors text[], causes bigint[], correlations text[], traces text[],
+    payloads bytea[]
+) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    recorded bigint;
+BEGIN
+    recorded := reserve_events(
+        base, oldest, remembered, blob_digests, blob_bodies,
+        head_streams, head_bases, head_versions, head_positions);
+    IF recorded IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- An id that was used before, or a position, is for the unique indexes to refuse.
+    INSERT INTO event_id (id, position)
+    SELECT e.id, base + e.n FROM unnest(ids) WITH ORDINALITY AS e (id, n);
+    INSERT INTO events (
+        position, stream, version, event_id, type, schema, recorded_at, occurred_at, actor,
+        causation, correlation, traceparent, payload)
+    SELECT base + e.n, e.stream, e.version, e.id, e.type, e.schema, recorded, e.occurred, e.actor,
+        e.cause, e.correlation, e.trace, e.payload
+    FROM unnest(
+            streams, versions, ids, types, schemas, occurred, actors, causes, correlations, traces,
+            payloads)
+        WITH ORDINALITY AS e (
+            stream, version, id, type, schema, occurred, actor, cause, correlation, trace, payload,
+            n);
     RETURN recorded;
 END $$;

@@ -209,6 +209,41 @@ async def test_the_past_is_shown_as_it_was(api: Bench, trueup: Trueup) -> None:
     assert follows.code == 2
 
 
+async def test_a_plan_is_shown_approved_and_a_rollback_said_and_lifted(
+    api: Bench, trueup: Trueup
+) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    done = await trueup("plan", "shop@dev")
+    assert (done.code, done.out) == (0, "shop@dev: nothing to do\n")
+    expired = await trueup("approve", "shop@dev", "sha256:" + "0" * 64, "-m", "x")
+    assert expired.code == 2
+    assert "trueup plan shop@dev" in expired.err.replace("\n", " ")
+    back = await trueup("rollback", "shop@dev", "--to", SHA[:7], "--reason", "incident 7")
+    assert (back.code, back.err) == (0, "")
+    assert f"shop@dev goes back to {SHA[:12]}" in back.out
+    assert "incident 7" in (await trueup("describe", "shop@dev")).out
+    assert f"rolled back to {SHA[:10]}" in (await trueup("timeline", "shop@dev")).out
+    lifted = await trueup("rollback", "shop@dev", "--lift", "--reason", "fixed")
+    assert "shop@dev follows commits again" in lifted.out
+    for words in (
+        ("rollback", "shop@dev", "--reason", "x"),
+        ("rollback", "shop@dev", "--reason", "x", "--lift", "--to", SHA[:7]),
+        ("rollback", "shop", "--reason", "x", "--lift"),
+        ("approve", "shop@dev", "--reason", "x"),
+    ):
+        assert (await trueup(*words)).code == 2
+    asked = await trueup("sync", "shop@dev", "-m", "x", "--override-window", "--prune")
+    assert "trueup approve TARGET --override" in asked.out
+    assert (
+        "deletions confirmed, sync windows overridden" in (await trueup("timeline", "shop@dev")).out
+    )
+    ends = await trueup("suspend", "shop@dev", "--for", "2h", "--reason", "load test")
+    assert ends.code == 0
+    assert "suspended until" in (await trueup("timeline", "shop@dev")).out
+    assert (await trueup("suspend", "shop@dev", "--for", "soon", "--reason", "x")).code == 2
+
+
 async def test_machine_formats_carry_the_same_data(api: Bench, trueup: Trueup) -> None:
     await api.declare_shop(["dev", "prod"])
     await api.roll_out(["dev", "prod"])
