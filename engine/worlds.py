@@ -133,7 +133,9 @@ class ClusterWorld:
 
     def ages(self) -> list[tuple[str, float]]:
         """Return each cluster's name, and how old what is known of it is, in seconds."""
-        return [(stream.rpartition("/")[2], known.age) for stream, known in self._clusters.items()]
+        # Asked from the exporter's thread, too: a copy, lest the clusters change meanwhile.
+        known = list(self._clusters.items())
+        return [(stream.rpartition("/")[2], cluster.age) for stream, cluster in known]
 
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""

@@ -54,7 +54,7 @@ async def test_views_that_are_behind_are_said_to_be(
 ) -> None:
     await api.declare_shop()
     await api.roll_out()
-    head = await api.log.head()
+    head = await api.views.reached(await api.log.head())
 
     async def ahead() -> int:
         return head + 1000
