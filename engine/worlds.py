@@ -20,9 +20,10 @@ from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
 from engine.supervise import Children
 from events.catalog import NotificationReplayRequested, NotificationTestRequested
+from events.codec import fact_of
 from events.event import Event, Position, StreamName
 from events.log import EventLog
-from projections.alerts import ALERT_TYPES
+from projections.alerts import ALERT_TYPES, alert_of
 from projections.clusters import CLUSTERS
 from projections.declared import DeclaredDocument
 from projections.observed import OBSERVED
@@ -187,7 +188,8 @@ class NotificationWorld:
             outbox = self._outboxes.get(event.stream)
             if outbox is not None and event.type in _REQUESTS:
                 outbox.ask()
-            is_news = is_news or event.type in ALERT_TYPES
+            if not is_news and event.type in ALERT_TYPES:
+                is_news = alert_of(event, fact_of(event)) is not None
         if is_news:
             self.missed()
 

@@ -578,6 +578,22 @@ async def test_projects_are_chosen_by_flag_and_variable(
     assert "shop" in (await trueup("get", "repositories")).out
 
 
+async def test_login_prints_a_link_and_nothing_else_to_standard_output(
+    api: Bench, trueup: Trueup
+) -> None:
+    done = await trueup("login")
+    assert done.code == 0
+    link = done.out.strip()
+    assert link.startswith(f"{api.url}/login?code=")
+    assert "once" in done.err
+    assert link not in done.err
+    async with api.session.get(link, headers={"Accept": "text/html"}) as answer:
+        assert "Log in as user:admin" in await answer.text()
+    told = json.loads((await trueup("login", "-o", "json")).out)
+    assert told["url"] != link
+    assert not [event for event in await api.log.read(START) if b"code=" in event.payload]
+
+
 async def test_what_opentelemetry_is_asked_for_and_cannot_do_keeps_the_engine_from_starting(
     trueup: Trueup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
