@@ -20,9 +20,10 @@ from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
 from engine.supervise import Children
 from events.catalog import NotificationReplayRequested, NotificationTestRequested
+from events.codec import fact_of
 from events.event import Event, Position, StreamName
 from events.log import EventLog
-from projections.alerts import ALERT_TYPES
+from projections.alerts import ALERT_TYPES, alert_of
 from projections.clusters import CLUSTERS
 from projections.declared import DeclaredDocument
 from projections.observed import OBSERVED
@@ -133,7 +134,9 @@ class ClusterWorld:
 
     def ages(self) -> list[tuple[str, float]]:
         """Return each cluster's name, and how old what is known of it is, in seconds."""
-        return [(stream.rpartition("/")[2], known.age) for stream, known in self._clusters.items()]
+        # Asked from the exporter's thread, too: a copy, lest the clusters change meanwhile.
+        known = list(self._clusters.items())
+        return [(stream.rpartition("/")[2], cluster.age) for stream, cluster in known]
 
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""
@@ -185,7 +188,8 @@ class NotificationWorld:
             outbox = self._outboxes.get(event.stream)
             if outbox is not None and event.type in _REQUESTS:
                 outbox.ask()
-            is_news = is_news or event.type in ALERT_TYPES
+            if not is_news and event.type in ALERT_TYPES:
+                is_news = alert_of(event, fact_of(event)) is not None
         if is_news:
             self.missed()
 

@@ -64,4 +64,4 @@ async def keeping(api: Api) -> Keeping:
 
 
 def _about(view: object) -> str:
-    return (type(view).__doc__ or "").partition("\n")[0].rstrip(".")
+    return (type(view).__doc__ or "").partition("\n")[0].rstrip(".").replace("`", "")

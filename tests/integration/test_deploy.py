@@ -52,6 +52,11 @@ def accepted(variables: dict[str, str]) -> Settings:
     return load(environ={"HOME": "/", **variables})
 
 
+def test_every_yaml_file_passes_the_gate_of_manifests() -> None:
+    for path in DEPLOY.rglob("*.yaml"):
+        assert documents(path), path
+
+
 # The image.
 
 

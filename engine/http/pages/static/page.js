@@ -28,6 +28,13 @@ for (const details of document.querySelectorAll(".actions details")) {
   });
 }
 
+// What was left empty needs no place in the address.
+for (const form of document.querySelectorAll("form.filters")) {
+  form.addEventListener("formdata", ({ formData }) => {
+    for (const [name, value] of [...formData]) if (!value) formData.delete(name);
+  });
+}
+
 const badge = document.querySelector("[data-live]");
 if (badge) follow(badge);
 
@@ -40,7 +47,8 @@ function follow(badge) {
   const source = new EventSource(badge.dataset.live);
   source.addEventListener("hello", () => show("on", "live"));
   source.addEventListener("error", () =>
-    show("off", source.readyState === EventSource.CLOSED ? "disconnected" : "reconnecting…"));
+    show("off", source.readyState === EventSource.CLOSED
+      ? "disconnected: load the page again" : "not live: reconnecting…"));
   source.addEventListener("missed", () => location.reload());
   source.addEventListener("row", (event) => prepend(badge.dataset.rows, event.data));
   source.addEventListener("news", () => refresh(badge.dataset.region, show));
