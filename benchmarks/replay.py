@@ -8,6 +8,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ async def figures(
         async with loaded(Path(folder) / "postgres", Fleet(clusters, objects), events) as it:
             raw = _rate(events, lambda: _raw(it))
             for name, view in (("fold_1", OBSERVED), ("fold_few", TARGETS)):
-                ours = _rate(events, lambda view=view: fold(it.log, view))
+                ours = _rate(events, partial(fold, it.log, view))
                 value, ceiling = await alternate(ours, raw, rounds)
                 yield Figure(f"replay.{name}", value, "events/s", ceiling, params)
             two, one = await alternate(lambda: _processes(it, 2), lambda: _processes(it, 1), rounds)
