@@ -65,7 +65,8 @@ class Cluster:
 
     `run` must be running for anything here to work. What is observed goes to the stream
     `cluster/<project>/<name>`; `desired_body` gives the body that was last applied to an object,
-    for the one dry run that tells a server's new reading from drift.
+    for the one dry run that tells a server's new reading from drift. `kept` is a store of kept
+    forms that clusters share.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Cluster:
         settings: ClusterSettings,
         desired_body: DesiredBody | None = None,
         foreign_allowed: Collection[str] = ALLOWED,
+        kept: KeptForms | None = None,
     ) -> None:
         self._name, self._clock, self._settings, self._baselines = name, clock, settings, baselines
         self._connection = Connection(AccessReader(spec, settings, clock), settings, name)
@@ -97,7 +99,7 @@ class Cluster:
             lost=self._lost,
             answered=self._answered,
         )
-        kept = KeptForms(log, clock, settings)
+        kept = kept or KeptForms(log, clock, settings)
         self._observer = Observer(
             log_id=log.log_id,
             memory=self._memory,
