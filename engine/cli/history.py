@@ -20,6 +20,7 @@ from engine.cli.output import (
     print_lines,
     safe,
     say,
+    tell,
 )
 
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
@@ -173,7 +174,7 @@ def _tell(items: list[Any], output: Format, *, before_more: bool) -> None:
     elif not print_data(output, {"items": items}, items):
         for item in items:
             for line in narrate(item, positions=output == "wide"):
-                say(line)
+                tell(line)
     _flush()
 
 

@@ -113,7 +113,11 @@ def _sync(situation: Situation) -> tuple[SyncState, str, str]:
         return SyncState.UNASSIGNED, "unassigned", target.unassigned
     if situation.corrections.plan:
         number = len(situation.corrections.plan.actions)
-        return SyncState.PENDING, "correcting", f"correcting {number} objects"
+        return (
+            SyncState.PENDING,
+            "correcting",
+            f"correcting {number} object{'' if number == 1 else 's'}",
+        )
     if suspension:
         return SyncState.SUSPENDED, "suspended", f"by {suspension.actor}: {suspension.reason}"
     if failure:

@@ -399,9 +399,17 @@ async def test_delete_takes_back(api: Bench, trueup: Trueup) -> None:
 DEPLOYMENT = ObjectRef("apps/v1", "Deployment", "shop", "web")
 
 
-async def test_the_timeline_tells_drift_field_by_field(
-    api: Bench, trueup: Trueup, terminal: None
-) -> None:
+async def test_the_timeline_fits_80_columns(api: Bench, trueup: Trueup, terminal: None) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    why = "the reason is long, as reasons of people are, and so it takes more than one line of 80"
+    await api.call("POST", "/v1/targets/default/shop@dev/sync", {"reason": why}, status=202)
+    lines = (await trueup("timeline", "shop@dev")).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert why in " ".join(line.strip() for line in lines)
+
+
+async def test_the_timeline_tells_drift_field_by_field(api: Bench, trueup: Trueup) -> None:
     await api.declare_shop()
     await api.roll_out()
     drift = Difference(
