@@ -20,6 +20,8 @@ from tests.e2e.product import Product, resource
 _OBJECTS = 100
 """On each cluster."""
 _POLL = 0.5
+_ROLL_OUT = 600.0
+"""Seconds for the first sync of all clusters."""
 _QUIET = 15.0
 """Seconds without an event after which an engine counts as idle."""
 
@@ -99,8 +101,10 @@ async def _roll_out(product: Product, source: Path, names: list[str]) -> None:
             targets={"clusters": names, "namespace": "default"},
         ),
     )
-    for name in names:
-        await product.wait(f"shops@{name}", "synced", timeout=60)
+    with anyio.fail_after(_ROLL_OUT):
+        for name in names:
+            while (await product.status(f"shops@{name}"))["sync"] != "synced":  # noqa: ASYNC110
+                await anyio.sleep(_POLL)
 
 
 async def _watch(product: Product, every: float) -> None:

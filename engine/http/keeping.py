@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from aiohttp import web
 from msgspec import Struct
 
-from engine.http.api import Api
+from engine.http.api import api_of
 from events.event import START, Position
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Parked
+from projections.projection import Reader
 
 RECENT = 1000
+RECOUNTED = 30.0
+"""Seconds for which a count of documents is good enough: to count a million takes a while."""
 _MICROS = 1_000_000
 
 
@@ -45,18 +51,37 @@ class Keeping(Struct, frozen=True):
         return max(0, self.head - self.seen)
 
 
-async def keeping(api: Api) -> Keeping:
+class Counts:
+    """How many documents the views have, counted now and then."""
+
+    def __init__(self) -> None:
+        self._counts: Mapping[str, int] = {}
+        self._due = 0.0
+
+    async def of(self, reader: Reader, now: float) -> Mapping[str, int]:
+        """Return the documents of each view; `now` is of the monotonic clock."""
+        if now >= self._due:
+            self._counts = {view.name: await reader.count(view) for view in DOCUMENT_VIEWS}
+            self._due = now + RECOUNTED
+        return self._counts
+
+
+COUNTS = web.AppKey("counts", Counts)
+
+
+async def keeping(request: web.Request) -> Keeping:
     """Return how the views are kept now."""
+    api = api_of(request)
     head = await api.log.head()
     async with api.views.snapshot() as reader:
         seen = reader.position
         parked: list[Parked] = []
         views = []
+        counts = await request.app[COUNTS].of(reader, api.clock.monotonic())
         for view in DOCUMENT_VIEWS:
             stuck = await reader.parked_of(view)
             parked += stuck
-            count = await reader.count(view)
-            views.append(View(view.name, _about(view), count, seen, len(stuck)))
+            views.append(View(view.name, _about(view), counts[view.name], seen, len(stuck)))
         views += [View(view.name, _about(view), None, seen, 0) for view in SUBJECT_VIEWS]
     first = await api.log.read(Position(max(START, head - RECENT)), 1)
     seconds = (api.clock.now() - first[0].recorded_at) / _MICROS if first else 0.0

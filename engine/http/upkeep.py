@@ -66,7 +66,7 @@ async def ready(request: web.Request) -> web.Response:
 async def list_views(request: web.Request) -> web.Response:
     """List the views: how far each is, how many documents it has, and what of it is parked."""
     Query(request).done()
-    kept = await keeping(api_of(request))
+    kept = await keeping(request)
     parked: dict[str, list[dict[str, Any]]] = {}
     for each in kept.parked[:_MOST_PARKED]:
         shown = {"scope": each.scope, "name": each.name, "position": each.position}

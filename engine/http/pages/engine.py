@@ -22,11 +22,10 @@ async def show_views(request: web.Request) -> web.Response:
     """Show how far the views are behind the log, and what the engine has to do."""
     api = api_of(request)
     Query(request).done()
-    kept = await keeping(api)
+    kept = await keeping(request)
     async with api.views.snapshot() as reader:
         drifted = await reader.count(DRIFT, where={"state": "open"})
         correcting = await reader.count(CORRECTIONS, where={"state": "planned"})
-        targets = await reader.count(FLEET)
         declared = {
             kind: await reader.count(DECLARED, where={"kind": kind})
             for kind in ("Repository", "Cluster", "Application")
@@ -44,7 +43,7 @@ async def show_views(request: web.Request) -> web.Response:
         all_parked=len(kept.parked),
         drifted=drifted,
         correcting=correcting,
-        targets=targets,
+        targets=next(view.documents for view in kept.views if view.name == FLEET.name),
         declared=declared,
         rate=kept.rate,
         work=api.workload(),
