@@ -45,6 +45,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("fsck", "engine.cli.fsck:fsck", KEEP, "Check that log, proofs and views are whole"),
     ("redact", "engine.cli.keep:redact", KEEP, "Erase a body that should not have been kept"),
     ("version", "engine.cli.keep:version", KEEP, "Say which release this is, and the server's"),
+    ("doctor", "engine.cli.doctor:doctor", KEEP, "Check everything the engine stands on"),
     ("explain", "engine.cli.explain:explain", KEEP, "Tell what a field or an error's code means"),
     ("completion", "engine.cli.keep:completion", KEEP, "Print a completion script for a shell"),
 )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from engine.decide.state import SyncState, TargetStatus
+from engine.doctor.check import Check, State
 from engine.resources.model import Application, Cluster, Notification, Repository
 from events.vocabulary import Action, Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
@@ -452,6 +453,13 @@ class Acted(Struct, omit_defaults=True):
     subject: str
     changed: bool
     detail: str = ""
+
+
+class Checkup(Struct):
+    """What the doctor found; `state` is the worst of it."""
+
+    state: State
+    checks: list[Check]
 
 
 class Waited(Struct):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 from msgspec import Struct
 
@@ -16,9 +18,12 @@ from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED
 from projections.drift import DRIFT
 from projections.fleet import FLEET
+from projections.projection import Reader
 
 routes = web.RouteTableDef()
 RECENT = 1000
+RECOUNTED = 30.0
+"""Seconds for which a count of documents is good enough: to count a million takes a while."""
 MOST_PARKED = 100
 
 
@@ -39,6 +44,24 @@ class View(Struct, frozen=True):
     parked: int
 
 
+class Counts:
+    """How many documents the views have, counted now and then."""
+
+    def __init__(self) -> None:
+        self._counts: Mapping[str, int] = {}
+        self._due = 0.0
+
+    async def of(self, reader: Reader, now: float) -> Mapping[str, int]:
+        """Return the documents of each view; `now` is of the monotonic clock."""
+        if now >= self._due:
+            self._counts = {view.name: await reader.count(view) for view in DOCUMENT_VIEWS}
+            self._due = now + RECOUNTED
+        return self._counts
+
+
+COUNTS = web.AppKey("counts", Counts)
+
+
 @routes.get("/views")
 async def show_views(request: web.Request) -> web.Response:
     """Show how far the views are behind the log, and what the engine has to do."""
@@ -49,15 +72,14 @@ async def show_views(request: web.Request) -> web.Response:
         seen = reader.position
         parked: list[Parked] = []
         views = []
+        counts = await request.app[COUNTS].of(reader, api.clock.monotonic())
         for view in DOCUMENT_VIEWS:
             stuck = await reader.parked_of(view)
             parked += stuck
-            count = await reader.count(view)
-            views.append(View(view.name, _about(view), count, seen, len(stuck)))
+            views.append(View(view.name, _about(view), counts[view.name], seen, len(stuck)))
         views += [View(view.name, _about(view), None, seen, 0) for view in SUBJECT_VIEWS]
         drifted = await reader.count(DRIFT, where={"state": "open"})
         correcting = await reader.count(CORRECTIONS, where={"state": "planned"})
-        targets = await reader.count(FLEET)
         declared = {
             kind: await reader.count(DECLARED, where={"kind": kind})
             for kind in ("Repository", "Cluster", "Application")
@@ -78,7 +100,7 @@ async def show_views(request: web.Request) -> web.Response:
         all_parked=len(parked),
         drifted=drifted,
         correcting=correcting,
-        targets=targets,
+        targets=counts[FLEET.name],
         declared=declared,
         rate=rate,
         work=api.workload(),

@@ -27,6 +27,7 @@ def add_pages(app: web.Application, clock: Clock) -> None:
     """Add the pages' routes, and what they remember between requests."""
     app[SESSIONS] = Sessions(clock)
     app[fleet.DISTANCES] = Distances()
+    app[engine.COUNTS] = engine.Counts()
     for room in (
         life,
         login,
