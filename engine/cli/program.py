@@ -41,6 +41,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("login", "engine.cli.login:login", KEEP, "Print a link that logs a browser in"),
     ("token", "engine.cli.access:token", KEEP, "Make, list and revoke access tokens"),
     ("audit", "engine.cli.audit:audit", KEEP, "Prove that the log was not altered, and verify it"),
+    ("views", "engine.cli.keep:views", KEEP, "List the views, how far they are, what is parked"),
     ("rebuild", "engine.cli.keep:rebuild", KEEP, "Fold a view anew from the log"),
     ("fsck", "engine.cli.fsck:fsck", KEEP, "Check that log, proofs and views are whole"),
     ("redact", "engine.cli.keep:redact", KEEP, "Erase a body that should not have been kept"),
