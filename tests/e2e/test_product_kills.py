@@ -132,7 +132,9 @@ async def test_what_happened_while_the_engine_was_dead_is_found_when_it_starts(
     # One case, written again where the second difference was seen after the first.
     drifts = await app.events("DriftDetected")
     assert len({drift["case"] for drift in drifts}) == 1
-    found = {(item["ref"]["name"], item["kind"]) for item in drifts[-1]["differences"]}
+    found = {
+        (item["ref"]["name"], item["kind"]) for drift in drifts for item in drift["differences"]
+    }
     assert found == {("c001", "missing"), ("c002", "changed")}
     live = await plane.get("configmap", "c003", "-n", namespace)
     assert live["data"] == {"value": "first", "foreign": "left"}
