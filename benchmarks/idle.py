@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anyio
 
 from benchmarks.frame import Figure, cpu, memory, peak_memory, say
@@ -22,14 +24,19 @@ _QUIET = 15.0
 """Seconds without an event after which an engine counts as idle."""
 
 
-async def figures(seconds: float = 60.0, clusters: str = "3,100") -> AsyncIterator[Figure]:
-    """Yield memory and CPU for each number of clusters, taken over `seconds` of idleness."""
+async def figures(
+    seconds: float = 60.0, clusters: str = "3,100", scrape: float = 15.0
+) -> AsyncIterator[Figure]:
+    """Yield memory and CPU for each number of clusters, taken over `seconds` of idleness.
+
+    Its metrics are fetched every `scrape` seconds meanwhile, as Prometheus does; 0: never.
+    """
     for number in map(int, clusters.split(",")):
-        async for figure in _at(number, seconds):
+        async for figure in _at(number, seconds, scrape):
             yield figure
 
 
-async def _at(number: int, seconds: float) -> AsyncIterator[Figure]:
+async def _at(number: int, seconds: float, scrape: float) -> AsyncIterator[Figure]:
     names = [f"c{index:03}" for index in range(number)]
     with tempfile.TemporaryDirectory(prefix="trueup-bench-") as temporary:
         folder = Path(temporary)
@@ -41,12 +48,18 @@ async def _at(number: int, seconds: float) -> AsyncIterator[Figure]:
                 await _quiet(product)
                 pid = product.engine.pid
                 before = cpu(pid)
-                await anyio.sleep(seconds)
+                with anyio.move_on_after(seconds):
+                    await _watch(product, scrape)
                 share = 100 * (cpu(pid) - before) / seconds
                 resident, peak = memory(pid), peak_memory(pid)
         finally:
             await simulator.stop()
-    params: dict[str, Any] = {"clusters": number, "objects": _OBJECTS, "seconds": seconds}
+    params: dict[str, Any] = {
+        "clusters": number,
+        "objects": _OBJECTS,
+        "seconds": seconds,
+        "scrape": scrape,
+    }
     say(f"idle: {number} clusters: {resident:.0f} MB, {share:.2f} % of a core")
     yield Figure(f"idle.{number}.memory", resident, "MB", None, params)
     yield Figure(f"idle.{number}.memory.peak", peak, "MB", None, params)
@@ -88,6 +101,18 @@ async def _roll_out(product: Product, source: Path, names: list[str]) -> None:
     )
     for name in names:
         await product.wait(f"shops@{name}", "synced", timeout=60)
+
+
+async def _watch(product: Product, every: float) -> None:
+    """Fetch metrics until cancelled."""
+    token = (product.data_dir / "token").read_text("ascii").strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(product.url, headers=headers) as session:
+        while True:
+            await anyio.sleep(every or math.inf)
+            async with session.get("/metrics") as answer:
+                answer.raise_for_status()
+                await answer.read()
 
 
 async def _quiet(product: Product) -> None:

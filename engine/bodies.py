@@ -11,7 +11,7 @@ from engine.act import BodyRefused
 from engine.decide.assignment import application_spec
 from engine.ports import Owner, Renderer, RenderRefused
 from engine.resolve import Trees
-from engine.situations import read_bodies
+from engine.situations import read_kept_bodies
 from events.catalog import CorrectionPlanned
 from events.event import digest_of
 from events.log import EventLog
@@ -21,7 +21,7 @@ from projections.views import Views
 
 
 class RenderedBodies:
-    """Finds bodies by digest; what was redacted is never stored, so it is rendered once more."""
+    """Finds bodies by digest; what is not stored, or no longer, is rendered once more."""
 
     def __init__(self, log: EventLog, views: Views, trees: Trees, renderer: Renderer) -> None:
         self._log, self._views, self._trees, self._renderer = log, views, trees, renderer
@@ -31,15 +31,15 @@ class RenderedBodies:
     ) -> dict[str, dict[str, Any]]:
         """Return each action's body by digest; raises `BodyRefused`."""
         plain = {action.desired for action in actions if not action.secret}
-        stored = await read_bodies(self._log, plain)
+        stored = await read_kept_bodies(self._log, plain)
         for digest, body in stored.items():
             if digest_of(body) != digest:
                 raise BodyRefused(f"the stored body {digest} was altered; run `trueup fsck`")
         whole: dict[str, dict[str, Any]] = {
             digest: orjson.loads(body) for digest, body in stored.items()
         }
-        if any(action.secret for action in actions):
-            whole |= await self._secrets(plan.commit, application)
+        if any(action.desired not in whole for action in actions):
+            whole |= await self._rendered(plan.commit, application)
         missing = [action for action in actions if action.desired not in whole]
         if missing:
             raise BodyRefused(
@@ -48,7 +48,7 @@ class RenderedBodies:
             )
         return whole
 
-    async def _secrets(self, commit: str, application: str) -> dict[str, dict[str, Any]]:
+    async def _rendered(self, commit: str, application: str) -> dict[str, dict[str, Any]]:
         project, _, name = application.partition("/")
         async with self._views.snapshot() as reader:
             declared = await reader.get(DECLARED, f"app/{application}")
@@ -61,9 +61,10 @@ class RenderedBodies:
             tree = await self._trees.tree(repository, commit)
             rendered = await self._renderer.render(tree, spec.source.path, spec.render, owner)
         except RenderRefused as refused:
-            raise BodyRefused(f"secrets could not be rendered again: {refused.message}") from None
+            raise BodyRefused(f"it could not be rendered again: {refused.message}") from None
         return {
             desired.digest: rendered.secrets[desired.ref.identity]
-            for desired in rendered.objects
             if desired.secret
+            else orjson.loads(rendered.bodies[desired.digest])
+            for desired in rendered.objects
         }

@@ -31,6 +31,7 @@ from engine.conductor import Conductor, News
 from engine.control import Controller
 from engine.decide.outcome import Backoff
 from engine.embedded import EmbeddedPostgres
+from engine.erasure import erase_redacted
 from engine.http.api import Api, Scrape, Workload
 from engine.http.app import make_app, serving, tls_context
 from engine.http.guard import hosts_for
@@ -63,7 +64,7 @@ from projections.batch import Group
 from projections.build import Progress
 from projections.lease import Lease, hold
 from projections.postgres import PostgresViews
-from projections.rebuild import Rebuilt, rebuild
+from projections.rebuild import Rebuilt, drop_previous, rebuild
 from projections.runner import Runner
 from projections.store import Pool, Store
 
@@ -158,6 +159,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         await stack.enter_async_context(measuring.leading(views, runner.watermark))
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
+        await erase_redacted(log)
         await _start_signer(stack, signer)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
@@ -215,6 +217,9 @@ def _api(
     async def rebuild_view(view: str, report: Callable[[Progress], None]) -> Rebuilt:
         return await rebuild(log, Store(pool), known[view], report, clock=clock)
 
+    async def drop(view: str) -> int:
+        return await drop_previous(Store(pool), view)
+
     def unready() -> Mapping[str, str]:
         return {}
 
@@ -229,6 +234,7 @@ def _api(
         secret_roots=settings.secret_roots,
         ready=unready,
         rebuild=rebuild_view,
+        drop_previous=drop,
         metrics=scrape,
         proofs=Proofs(pool, log),
         workload=workload,

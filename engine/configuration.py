@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 import anyio.to_thread
+import msgspec
 from msgspec import Struct
 
 from engine.ports import RenderRefused, Tree, TreeEntry
@@ -22,6 +23,10 @@ class ConfigurationLimits(Struct, frozen=True):
     folders: int = 4000
     depth: int = 32
     resources: int = 4000
+    specification: int = 512 * 1024
+    """Bytes of one resource's specification, as the log keeps it."""
+    bytes: int = 32 * 1024**2
+    """Bytes of all of them."""
 
 
 class Unreadable(Exception):
@@ -50,11 +55,26 @@ async def read_configuration(
     if walk.problems:
         raise Refused(walk.problems)
     files = {name: bodies[entry.id] for name, entry in sorted(walk.files.items())}
-    found = await anyio.to_thread.run_sync(parse_files, files)
+    return await anyio.to_thread.run_sync(_parse, files, path, limits)
+
+
+def _parse(files: Mapping[str, bytes], path: str, limits: ConfigurationLimits) -> list[Located]:
+    found = parse_files(files)
     if len(found) > limits.resources:
         raise Refused(
-            [Problem(path, 0, "", f"more than {limits.resources} resources", "split it in two")]
+            [Problem(path, 0, "", f"has more than {limits.resources} resources", "split it in two")]
         )
+    # What aliases repeat is written out in the log, so the files' own sizes say nothing.
+    sizes = [len(msgspec.json.encode(item.resource.spec)) for item in found]
+    too_large = [
+        Problem(item.file, item.line, "spec", f"has more than {limits.specification} bytes")
+        for item, size in zip(found, sizes, strict=True)
+        if size > limits.specification
+    ]
+    if sum(sizes) > limits.bytes:
+        too_large.append(Problem(path, 0, "", f"has more than {limits.bytes} bytes of resources"))
+    if too_large:
+        raise Refused(too_large)
     return found
 
 

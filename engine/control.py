@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -50,11 +50,25 @@ class Trees(Protocol):
         """Return a commit of a repository's stream; raises `RenderRefused` without it."""
         ...
 
+    async def changes(
+        self, repository: str, old: str, new: str, paths: Collection[str]
+    ) -> Mapping[str, str]:
+        """Name the newest commit after `old` that changed each path, as far as can be told."""
+        ...
+
 
 class Busy(Exception):
     """Others wrote to the same resources all the time."""
 
     code = "busy"
+
+
+class Credit(Struct, frozen=True):
+    """Whose change it is: the commit, its author's pseudonym, and the event that told of it."""
+
+    commit: str
+    author: Actor
+    cause: Position
 
 
 class Standing(Struct, frozen=True):
@@ -134,14 +148,13 @@ class Controller:
                 if now is None or _read_by(now) != _read_by(standing):
                     return  # It moved on, and whoever moved it asked for another look.
                 found = await self._plan(reader, now, wanted)
-                author = await _author(reader, now)
             if found.problems:
                 await self._refuse(now, found.problems)
                 return
             # The versions were read before this plan was made, or it is made once more.
             if before is not None and found == before:
                 try:
-                    await self._append(now, found, len(wanted), author, versions)
+                    await self._append(now, found, len(wanted), versions)
                 except WrongVersion:
                     pass
                 else:
@@ -182,7 +195,6 @@ class Controller:
         standing: Standing,
         found: Plan,
         resources: int,
-        author: Actor,
         versions: dict[StreamName, Version],
     ) -> None:
         withdrawn = len(found.leaving)
@@ -197,8 +209,18 @@ class Controller:
         known = standing.configuration
         if not found.changes and known.commit == last.commit and known.refused is None:
             return  # Another way of reading that says the same.
+        credit = await self._credits(standing, {change.file for change in found.changes})
         events = [
-            self._event(standing, change.stream, change.fact, author, versions[change.stream])
+            replace(
+                self._event(
+                    standing,
+                    change.stream,
+                    replace(change.fact, commit=credit[change.file].commit),
+                    credit[change.file].author,
+                    versions[change.stream],
+                ),
+                causation=credit[change.file].cause,
+            )
             for change in found.changes
         ]
         own = Version(
@@ -207,6 +229,28 @@ class Controller:
         events.append(self._event(standing, standing.stream, last, ACTOR, own))
         appended = await self._log.append(events)
         await self._views.reached(appended.last)
+
+    async def _credits(self, standing: Standing, files: set[str]) -> dict[str, Credit]:
+        """Say for each file which commit changed it last since the one that is in force."""
+        project = standing.stream.split("/", 2)[1]
+        tip = standing.source.commit
+        told: Mapping[str, str] = {}
+        if files and standing.configuration.commit:
+            old = standing.configuration.commit
+            told = await self._trees.changes(standing.stream, old, tip, files)
+        keys = {commit_key(project, commit) for commit in (tip, *told.values())}
+        async with self._views.snapshot() as reader:
+            commits = await reader.get_many(COMMITS, keys)
+
+        def credit(commit: str) -> Credit:
+            found = commits.get(commit_key(project, commit))
+            if found is None or not found.document.position:
+                # Only a ref named it: its author is not known.
+                return Credit(tip, ACTOR, Position(standing.source.moved))
+            document = found.document
+            return Credit(commit, Actor(document.author), Position(document.position))
+
+        return {file: credit(told.get(file, tip)) for file in files}
 
     async def _refuse(self, standing: Standing, problems: Sequence[Problem]) -> None:
         """Say why a commit is not in force, unless that is what was said last."""
@@ -261,13 +305,6 @@ async def _standing(reader: Reader, repository: StreamName) -> Standing | None:
 
 def _read_by(standing: Standing) -> tuple[str, RepositorySpec]:
     return standing.source.commit, standing.spec
-
-
-async def _author(reader: Reader, standing: Standing) -> Actor:
-    """Return who wrote the commit; the engine, where only a ref named it."""
-    project = standing.stream.split("/", 2)[1]
-    found = await reader.get(COMMITS, commit_key(project, standing.source.commit))
-    return Actor(found.document.author) if found and found.document.author else ACTOR
 
 
 async def _in_use(

@@ -14,6 +14,7 @@ from engine.telemetry import spans
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SELDOM = 300.0
 _CHATTY = ("asyncio", "aiohttp", "kubernetes_asyncio", "urllib3")
 
 
@@ -22,12 +23,36 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     handler.addFilter(in_trace)
+    handler.addFilter(Seldom("opentelemetry", _SELDOM))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # What these say below a warning is for their own authors.
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class Seldom(logging.Filter):
+    """Lets a library say the same thing once in so many seconds.
+
+    An exporter whose receiver is away says so several times a second, for as long as it is.
+    """
+
+    def __init__(self, library: str, seconds: float) -> None:
+        super().__init__()
+        self._prefix, self._seconds = f"{library}.", seconds
+        self._said: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if not record.name.startswith(self._prefix):
+            return True
+        place = (record.pathname, record.lineno)
+        last = self._said.get(place)
+        if last is not None and 0 <= record.created - last < self._seconds:
+            return False
+        self._said[place] = record.created
+        return True
 
 
 def in_trace(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from engine.decide.situation import Situation, in_force, suspects, unrecorded
 from events.event import Digest
-from events.log import EventLog, LogCorrupt
+from events.log import BodyErased, EventLog, LogCorrupt
 from events.vocabulary import Desired
 from projections.clusters import CLUSTERS
 from projections.corrections import CORRECTIONS
@@ -107,8 +107,9 @@ async def read_situation(
     """Read all that a decision about a target needs; None where there is no such target.
 
     `every_body` reads the kept form and the live body of every object, not only of those that
-    may have drifted; who looks often keeps `inventories`. Raises `LogCorrupt` where the log names
-    a body that it does not have.
+    may have drifted; who looks often keeps `inventories`. An object's bodies that were redacted
+    are left out. Raises `LogCorrupt` where the log names a body that it does not have,
+    `BodyErased` where that is the list of the desired objects.
     """
     summary = await read_summary(reader, target, now)
     if summary is None:
@@ -119,7 +120,7 @@ async def read_situation(
         summary,
         inventory=await (inventories or Inventories(log)).of(summary.desired.objects),
         observed=observed,
-        bodies=await read_bodies(log, {*_named(asked), *unrecorded(observed)}),
+        bodies=await read_kept_bodies(log, {*_named(asked), *unrecorded(observed)}),
     )
 
 
@@ -130,10 +131,27 @@ async def read_objects(reader: Reader, target: TargetId) -> dict[str, ObservedDo
 
 
 async def read_bodies(log: EventLog, digests: Iterable[str]) -> Mapping[str, bytes]:
-    """Read bodies that the log names; raises `LogCorrupt` where one is missing."""
+    """Read bodies that the log names.
+
+    Raises `BodyErased` where one was redacted, `LogCorrupt` where one is missing.
+    """
+    wanted = {Digest(digest) for digest in digests}
+    bodies = await read_kept_bodies(log, wanted)
+    if len(bodies) < len(wanted):
+        raise BodyErased(min(wanted - bodies.keys()))
+    return bodies
+
+
+async def read_kept_bodies(log: EventLog, digests: Iterable[str]) -> Mapping[str, bytes]:
+    """Read bodies that the log names, but for those that were redacted.
+
+    Raises `LogCorrupt` where one is missing.
+    """
     wanted = {Digest(digest) for digest in digests}
     bodies = await log.blobs(wanted) if wanted else {}
     missing = wanted - bodies.keys()
+    if missing:
+        missing -= await log.erased(missing)
     if missing:
         raise LogCorrupt(
             f"the log names {len(missing)} bodies that it does not have, {min(missing)} first"

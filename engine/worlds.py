@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -14,6 +15,7 @@ from engine.objects.redact import Redactor
 from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.resources.duration import seconds
 from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
+from engine.sources.failure import SourceError
 from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
 from engine.supervise import Children
@@ -26,6 +28,8 @@ from projections.declared import DeclaredDocument
 from projections.observed import OBSERVED
 from projections.sources import SOURCES
 from projections.views import Views, read_all
+
+logger = logging.getLogger(__name__)
 
 
 class RepositoryWorld:
@@ -79,6 +83,19 @@ class RepositoryWorld:
             raise RenderRefused("repository-missing", f"{repository} is not declared")
         return mirror.tree(commit)
 
+    async def changes(
+        self, repository: str, old: str, new: str, paths: Collection[str]
+    ) -> dict[str, str]:
+        """Name the newest commit after `old` that changed each path, as far as can be told."""
+        mirror = self._followed.get(repository)
+        if mirror is None or not old:
+            return {}
+        try:
+            return await mirror.last_changes(old, new, paths)
+        except SourceError as error:
+            logger.info("%s does not tell who changed what: %s", repository, error)
+            return {}
+
     async def _state(self, stream: str) -> SourceState:
         async with self._views.snapshot() as reader:
             found = await reader.get(SOURCES, stream)
@@ -116,7 +133,9 @@ class ClusterWorld:
 
     def ages(self) -> list[tuple[str, float]]:
         """Return each cluster's name, and how old what is known of it is, in seconds."""
-        return [(stream.rpartition("/")[2], known.age) for stream, known in self._clusters.items()]
+        # Asked from the exporter's thread, too: a copy, lest the clusters change meanwhile.
+        known = list(self._clusters.items())
+        return [(stream.rpartition("/")[2], cluster.age) for stream, cluster in known]
 
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""

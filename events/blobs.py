@@ -36,6 +36,17 @@ async def get(connection: AnyConnection, digests: Collection[Digest]) -> Mapping
     return found
 
 
+async def erase(connection: AnyConnection, digests: Collection[Digest]) -> None:
+    """Erase bodies; their digests stay, so that they are not kept again."""
+    await connection.execute(SQL["erase"], sorted(map(digest_bytes, digests)))
+
+
+async def erased(connection: AnyConnection, digests: Collection[Digest]) -> frozenset[Digest]:
+    """Return those of these digests whose bodies were erased."""
+    rows = await connection.fetch(SQL["erased"], sorted(map(digest_bytes, digests)))
+    return frozenset(digest_text(row["digest"]) for row in rows)
+
+
 def _chunks(items: Iterable[tuple[bytes, bytes]]) -> Iterable[dict[bytes, bytes]]:
     chunk: dict[bytes, bytes] = {}
     size = 0

@@ -524,6 +524,15 @@ class NotificationTested(Fact, frozen=True, omit_defaults=True):
     message: str = ""
 
 
+# Bodies: streams `body/default/<the digest's 64 hexadecimal digits>`.
+
+
+class BodyRedacted(Fact, frozen=True, omit_defaults=True):
+    """A person erased a body that should never have been kept; its digest stays."""
+
+    reason: str
+
+
 # Access: streams `token/…`.
 
 

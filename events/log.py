@@ -63,6 +63,19 @@ class Appended(Struct, frozen=True):
         return max(self.positions)
 
 
+class BodyErased(LogError):
+    """A body that is needed was redacted: nobody can read it any more."""
+
+    code = "body-redacted"
+
+    def __init__(self, digest: Digest) -> None:
+        stream = f"body/default/{digest.removeprefix('sha256:')}"
+        super().__init__(
+            f"the body {digest} was redacted; `trueup events --stream {stream}` says why"
+        )
+        self.digest = digest
+
+
 class EventLog(Protocol):
     """An append-only log of events, with the bodies that they name by digest."""
 
@@ -123,4 +136,15 @@ class EventLog(Protocol):
 
     async def blobs(self, digests: Collection[Digest]) -> Mapping[Digest, bytes]:
         """Return the bodies under these digests; those that are not there are left out."""
+        ...
+
+    async def erase(self, digests: Collection[Digest]) -> None:
+        """Erase bodies, for good: they are not kept again either. Unknown digests are left out.
+
+        Every event stays, and so does the proof: it is over digests.
+        """
+        ...
+
+    async def erased(self, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of these digests whose bodies were erased."""
         ...

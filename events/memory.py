@@ -38,6 +38,7 @@ class MemoryLog:
         self._streams: defaultdict[StreamName, list[Event]] = defaultdict(list)
         self._ids: dict[EventId, Known] = {}
         self._blobs: dict[Digest, bytes] = {}
+        self._erased: set[Digest] = set()
         self._changed = following.Signal()
 
     @property
@@ -56,7 +57,7 @@ class MemoryLog:
         outcome = decision.outcomes[0]
         if not isinstance(outcome, Appended):
             raise outcome
-        self._blobs.update((blob.digest, blob.body) for blob in command.blobs)
+        self._keep(command.blobs)
         for row in decision.rows:
             event = _event(row, Micros(now))
             self._events.append(event)
@@ -129,7 +130,10 @@ class MemoryLog:
         """Keep bodies ahead of the events that will name them."""
         check_blobs(blobs)
         await checkpoint()
-        self._blobs.update((blob.digest, blob.body) for blob in blobs)
+        self._keep(blobs)
+
+    def _keep(self, blobs: Collection[Blob]) -> None:
+        self._blobs.update((b.digest, b.body) for b in blobs if b.digest not in self._erased)
 
     async def blobs(self, digests: Collection[Digest]) -> Mapping[Digest, bytes]:
         """Return the bodies under these digests; those that are not there are left out."""
@@ -137,6 +141,22 @@ class MemoryLog:
             digest_bytes(digest)
         await checkpoint()
         return {digest: self._blobs[digest] for digest in digests if digest in self._blobs}
+
+    async def erase(self, digests: Collection[Digest]) -> None:
+        """Erase bodies, for good; see `EventLog.erase`."""
+        for digest in digests:
+            digest_bytes(digest)
+        await checkpoint()
+        for digest in digests:
+            if self._blobs.pop(digest, None) is not None:
+                self._erased.add(digest)
+
+    async def erased(self, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of these digests whose bodies were erased."""
+        for digest in digests:
+            digest_bytes(digest)
+        await checkpoint()
+        return frozenset(self._erased.intersection(digests))
 
 
 def _event(row: Row, recorded_at: Micros) -> Event:

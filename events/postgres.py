@@ -179,6 +179,14 @@ class PostgresLog:
         """Return the bodies under these digests; those that are not there are left out."""
         return await self._ask(lambda connection: bodies.get(connection, digests))
 
+    async def erase(self, digests: Collection[Digest]) -> None:
+        """Erase bodies, for good; see `EventLog.erase`."""
+        await self._ask(lambda connection: bodies.erase(connection, digests))
+
+    async def erased(self, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of these digests whose bodies were erased."""
+        return await self._ask(lambda connection: bodies.erased(connection, digests))
+
     # Reading.
 
     async def _ask(self, question: Callable[[AnyConnection], Awaitable[T]]) -> T:

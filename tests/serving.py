@@ -51,6 +51,11 @@ async def rebuild(view: str, report: Callable[[Progress], None]) -> Rebuilt:
     return Rebuilt(view, 2, Position(2), 7, "00" * 32, ())
 
 
+async def drop_previous(view: str) -> int:
+    """Stand in for the real one: views in memory have one generation."""
+    return 1
+
+
 class Bench:
     """A running API with what stands behind it, and a client."""
 
@@ -78,6 +83,7 @@ class Bench:
             secret_roots=(self.folder / "secrets",),
             ready=lambda: self.problems,
             rebuild=rebuild,
+            drop_previous=drop_previous,
             proofs=self.proofs,
             limits=limits,
         )

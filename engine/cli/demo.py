@@ -6,6 +6,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.cli.demo_stage import Stage
 
 
 def demo(*, exit: bool = False, data_dir: Path | None = None, clusters: int = 3) -> None:  # noqa: A002
@@ -53,8 +57,29 @@ async def _play(folder: Path, clusters: list[str], ends: bool) -> None:
         await Story(stage, started).tell()
         if not ends:
             sys.stdout.write(f"\nThe server stays at {stage.url} until Ctrl-C.\n")
-            sys.stdout.flush()
-            await anyio.sleep_forever()
+            await _offer_pages(stage)
     finally:
         with anyio.CancelScope(shield=True):
             await stage.close()
+
+
+async def _offer_pages(stage: Stage) -> None:
+    """Print a link that logs a browser in; another one whenever Enter is pressed."""
+    import anyio
+
+    while True:
+        offered = await stage.call("POST", "/v1/login-links")
+        sys.stdout.write(
+            f"\nLook at it in a browser (this link is good once, for {offered['seconds']:g} s):\n"
+            f"  {stage.url}{offered['path']}\n"
+        )
+        if not sys.stdin.isatty():
+            sys.stdout.write(f"Another one: TRUEUP_DATA_DIR={stage.data_dir} trueup login\n")
+            sys.stdout.flush()
+            await anyio.sleep_forever()
+        sys.stdout.write("Press Enter for another one.\n")
+        sys.stdout.flush()
+        # A thread that waits for a key is left behind when Ctrl-C comes.
+        line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+        if not line:
+            await anyio.sleep_forever()

@@ -1,4 +1,4 @@
-"""`rebuild`, `version`, `completion`."""
+"""`rebuild`, `redact`, `version`, `completion`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,33 @@ from engine.cli.output import Format, note, print_data, print_fields, safe, say
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
 
 
-async def rebuild(view: str, /, *, output: Output = "table", at: Connection = HERE) -> int:
+async def rebuild(
+    view: str,
+    /,
+    *,
+    drop_previous: Annotated[
+        bool,
+        Parameter(negative="", help="remove the generation before, once the new one is live"),
+    ] = False,
+    output: Output = "table",
+    at: Connection = HERE,
+) -> int:
     """Fold a view anew from the log, beside the live one, and put it in its place.
+
+    The generation before stays until the next rebuild, so that the two can be compared.
 
     For example:
 
         trueup rebuild targets
+        trueup rebuild targets --drop-previous
     """
     from urllib.parse import quote
 
     last: Any = {}
     async with connect(at) as client:
         path = f"/v1/views/{quote(view, safe='')}/rebuild"
+        if drop_previous:
+            path += "?dropPrevious=true"
         async with aclosing(client.lines("POST", path)) as lines:
             async for last in lines:
                 if "position" in last:
@@ -40,8 +55,39 @@ async def rebuild(view: str, /, *, output: Output = "table", at: Connection = HE
     if not print_data(output, done):
         same = "as before" if done["equal"] else f"{len(done['differing'])} differed before"
         say(f"{safe(view)} rebuilt: {done['documents']} documents at {done['position']}, {same}")
+        if done["dropped"]:
+            say(f"generations before it that were removed: {done['dropped']}")
         for key in done["differing"]:
             say(f"  {safe(key)}")
+    return 0
+
+
+async def redact(
+    digest: str,
+    /,
+    *,
+    reason: Annotated[str, Parameter(name=["--reason", "-m"], help="why, for the record")],
+    output: Output = "table",
+    at: Connection = HERE,
+) -> int:
+    """Erase a body that should never have been kept, for good, and say so on the record.
+
+    Its digest stays, and so do the events that name it and the proof over them. An apply that
+    needs the body renders it again; a difference that it would tell is unknown from then on. What
+    was written to disk before (Postgres' files and its WAL, backups, exports) is not reached.
+
+    For example:
+
+        trueup redact sha256:9f86d0… --reason "a password in a ConfigMap"
+    """
+    from urllib.parse import quote
+
+    async with connect(at) as client:
+        path = f"/v1/blobs/{quote(digest, safe=':')}/redact"
+        answer = await client.write("POST", path, {"reason": reason})
+    if not print_data(output, answer):
+        what = f"{answer['size']} bytes erased" if answer["changed"] else "was erased already"
+        say(f"{safe(digest)} {what}  (position {answer['position']})")
     return 0
 
 

@@ -42,7 +42,10 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("token", "engine.cli.access:token", KEEP, "Make, list and revoke access tokens"),
     ("audit", "engine.cli.audit:audit", KEEP, "Prove that the log was not altered, and verify it"),
     ("rebuild", "engine.cli.keep:rebuild", KEEP, "Fold a view anew from the log"),
+    ("fsck", "engine.cli.fsck:fsck", KEEP, "Check that log, proofs and views are whole"),
+    ("redact", "engine.cli.keep:redact", KEEP, "Erase a body that should not have been kept"),
     ("version", "engine.cli.keep:version", KEEP, "Say which release this is, and the server's"),
+    ("explain", "engine.cli.explain:explain", KEEP, "Tell what a field or an error's code means"),
     ("completion", "engine.cli.keep:completion", KEEP, "Print a completion script for a shell"),
 )
 """Each command: its name, where it is, its group, and its line in the overview."""

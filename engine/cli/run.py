@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from engine.cli.errors import CliError
 from engine.cli.output import note
-from engine.settings import FIELDS, SettingsRefused, flag_of, load
+from engine.settings import FIELDS, SettingsRefused, exports, flag_of, load
 
 SETTINGS = Group(
     "Settings", help="Each can be set in the environment and a file too: docs/settings.md"
@@ -30,6 +30,7 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
     """
     try:
         settings = load(flags, config=config)
+        exports()
     except SettingsRefused as error:
         raise CliError("the settings cannot be used", lines=error.problems) from error
     from engine.compose import serve

@@ -7,6 +7,9 @@ import anyio
 from engine.clusters.settings import ClusterSettings
 from engine.ports import Clock
 
+_PATIENCE = 5
+"""How many times the wait that a server asks for it is given at most."""
+
 
 class Backoff:
     """The waits of one thing that fails."""
@@ -15,10 +18,16 @@ class Backoff:
         self._clock, self._settings = clock, settings
         self._failures = 0
 
-    def next(self) -> float:
-        """Count a failure and return how many seconds to wait: half to all of what is due."""
+    def next(self, asked: float | None = None) -> float:
+        """Count a failure and return how many seconds to wait: half to all of what is due.
+
+        `asked` is what the server asked for (Retry-After): never less, and not many times more,
+        since it knows when it will be better.
+        """
         doubled = self._settings.backoff_first * float(2 ** min(self._failures, 30))
         due = min(doubled, self._settings.backoff_most)
+        if asked:
+            due = min(max(due, 2 * asked), _PATIENCE * asked)
         self._failures += 1
         return due * (0.5 + self._clock.random() / 2)
 

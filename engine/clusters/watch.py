@@ -134,7 +134,7 @@ class KindWatcher:
                 wait = self._backoff.next()
             except _Trouble as trouble:
                 await self._troubled(trouble)
-                wait = max(self._backoff.next(), trouble.retry_after or 0.0)
+                wait = self._backoff.next(trouble.retry_after)
             except Exception:
                 _logger.exception("observing %s %s failed", self.api_version, self.kind)
                 self._version = None

@@ -35,6 +35,8 @@ NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
     "application withdrawn",
 )
 """The reasons that an action can have."""
+REDACTED = "unknown: a body that tells was redacted"
+"""What is found of an object whose recorded body a person erased."""
 NOT_LISTED = "not-listed-yet"
 """The code of an object whose kind the cluster has not been asked for: wait, it will be."""
 NO_SUCH_KIND = "no-such-kind"
@@ -148,10 +150,21 @@ def _drift(situation: Situation, ref: ObjectRef, observed: ObservedDocument) -> 
             Difference(DifferenceKind.RECREATED, ref, ".metadata.uid", applied.uid, observed.uid)
         )
     if observed.digest != applied.digest and observed.body is not None:
-        kept = Kept.decode(situation.bodies[applied.kept])
-        live = orjson.loads(situation.bodies[observed.body])
-        found.extend(d for d in differences(kept, live, ref) if d.kind.is_drift)
+        all_found = compared(situation, applied.kept, observed.body, ref)
+        found.extend(d for d in all_found if d.kind.is_drift)
     return found
+
+
+def compared(situation: Situation, kept: str, live: str, ref: ObjectRef) -> list[Difference]:
+    """Return how a live body differs from a kept form, by their digests.
+
+    Where one of them was redacted that cannot be told, and counts as a change: one more apply
+    makes it known again.
+    """
+    kept_body, live_body = situation.bodies.get(kept), situation.bodies.get(live)
+    if kept_body is None or live_body is None:
+        return [Difference(DifferenceKind.CHANGED, ref, after=REDACTED)]
+    return differences(Kept.decode(kept_body), orjson.loads(live_body), ref)
 
 
 def _compare_extra(situation: Situation, found: Findings, observed: ObservedDocument) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from engine.decide.compare import extras, is_applied
+from engine.decide.compare import compared, extras, is_applied
 from engine.decide.order import is_protected
 from engine.decide.situation import Situation
 from engine.objects.foreign import ALLOWED, foreign
-from engine.objects.kept import Kept, differences
+from engine.objects.kept import Kept
 from engine.objects.values import MISSING, changes
 from events.vocabulary import Desired, Difference, DifferenceKind, ObjectRef, Presence
 from projections.observed import ObservedDocument
@@ -57,11 +57,11 @@ def _of_object(
     if observed.uid != applied.uid:
         yield Difference(DifferenceKind.RECREATED, ref, ".metadata.uid", applied.uid, observed.uid)
     if observed.body is not None:
-        kept = Kept.decode(situation.bodies[applied.kept])
-        live = orjson.loads(situation.bodies[observed.body])
         if observed.digest != applied.digest:
-            yield from differences(kept, live, ref)
-        yield from foreign(kept, live, ref, ALLOWED)
+            yield from compared(situation, applied.kept, observed.body, ref)
+        kept, live = situation.bodies.get(applied.kept), situation.bodies.get(observed.body)
+        if kept is not None and live is not None:
+            yield from foreign(Kept.decode(kept), orjson.loads(live), ref, ALLOWED)
     if applied.desired != desired.digest:
         yield from _from_git(situation, ref, applied.desired, desired.digest)
 

@@ -67,6 +67,7 @@ class Api(Struct, frozen=True):
     secret_roots: tuple[Path, ...]
     ready: Callable[[], Mapping[str, str]]
     rebuild: Rebuild
+    drop_previous: Callable[[str], Awaitable[int]]
     proofs: ProofSource | None = None
     limits: Limits = Limits()
     metrics: Scrape | None = None

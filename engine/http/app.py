@@ -12,6 +12,7 @@ from aiohttp import web
 
 from engine.http import (
     access,
+    bodies,
     history,
     metrics,
     notifications,
@@ -53,6 +54,7 @@ def make_app(api: Api) -> web.Application:
         shows,
         targets,
         steer,
+        bodies,
         notifications,
         wait,
         history,

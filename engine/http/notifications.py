@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from engine.http.api import api_of
-from engine.http.problem import bad_request
+from engine.http.problem import bad_request, conflict
 from engine.http.resources import declared_document
 from engine.http.wire import Query, body_of, only, reply
 from engine.http.writes import Write, append, reason_of, settled
@@ -31,8 +31,10 @@ async def replay_notification(request: web.Request) -> web.Response:
     reason = reason_of(body, required=False)
     start = body.get("from")
     head = await api_of(request).log.head()
-    if not isinstance(start, int) or isinstance(start, bool) or not 1 <= start <= head:
+    if not isinstance(start, int) or isinstance(start, bool) or start < 1:
         raise bad_request(f"from must be a position of the log: 1 to {head}")
+    if start > head:
+        raise conflict("not-yet", f"the log is at position {head} only")
     return await _ask(request, NotificationReplayRequested(start, reason))
 
 

@@ -194,7 +194,14 @@ def _engine() -> Iterator[Operation]:
         id="rebuildView",
         tag="engine",
         summary="Fold a view anew beside the live one; progress line by line, the end in the last.",
-        parameters=(path("view", "The view.", {"type": "string", "enum": list(VIEW_NAMES)}),),
+        parameters=(
+            path("view", "The view.", {"type": "string", "enum": list(VIEW_NAMES)}),
+            query(
+                "dropPrevious",
+                "Whether to remove the generation before, once the new one is live.",
+                {"type": "boolean"},
+            ),
+        ),
         answer=str,
         content_type=JSONL,
         problems=(404,),
@@ -292,7 +299,22 @@ def _resources() -> Iterator[Operation]:
         parameters=(
             path("digest", "The digest.", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
         ),
-        problems=(404,),
+        problems=(404, 410),
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/blobs/{digest}/redact",
+        id="redactBody",
+        tag="log",
+        summary="Erase a body for good; its digest, the events that name it and the proof stay.",
+        parameters=(
+            path("digest", "The digest.", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
+            KEY,
+        ),
+        body=shapes.ReasonRequest,
+        example={"reason": "a password was in a ConfigMap"},
+        answer=shapes.BodyErased,
+        problems=(404, 409, 410, 422),
     )
 
 
@@ -558,7 +580,6 @@ def _tokens() -> Iterator[Operation]:
         id="offerLoginLink",
         tag="tokens",
         summary="Offer the caller's browser a session on the pages: a link that is good once.",
-        parameters=(KEY,),
         answer=shapes.LoginLink,
         status=201,
     )

@@ -423,6 +423,18 @@ class ReasonRequest(Struct, forbid_unknown_fields=True):
     reason: Reason
 
 
+class BodyErased(Struct):
+    """What a redaction came to; `changed` is false where the body was erased already.
+
+    `size` is how many bytes there were.
+    """
+
+    position: Written
+    subject: str
+    changed: bool
+    size: int
+
+
 class SyncAsked(Struct):
     """A sync that was asked for: it comes. `suspended` says what holds it up, if anything does."""
 

@@ -11,13 +11,12 @@ from msgspec import Struct
 from engine.decide.state import SyncState, TargetStatus
 from engine.http.api import api_of
 from engine.http.moment import reading
-from engine.http.problem import not_found
 from engine.http.resources import declared_document
 from engine.http.standing import of_application, standings, worst
 from engine.http.wire import Query, full, plain, project_of, reply
 from engine.resources.model import STREAM_KINDS
 from engine.resources.record import PLURALS, written
-from events.event import Digest, stream
+from events.event import stream
 from events.vocabulary import Health
 from projections.clusters import CLUSTERS, ClusterDocument
 from projections.declared import DECLARED, DeclaredDocument
@@ -93,21 +92,6 @@ async def show_resource(request: web.Request) -> web.Response:
             users = await read_all(reader, DECLARED, where={"repository": key})
             item["applications"] = [user.document.name for user in users]
         return reply({**item, "seen": reader.position})
-
-
-@routes.get("/v1/blobs/{digest}")
-async def show_body(request: web.Request) -> web.Response:
-    """Return the body that an event names by its digest: redacted, as it is kept."""
-    api = api_of(request)
-    Query(request).done()
-    digest = Digest(request.match_info["digest"])
-    try:
-        bodies = await api.log.blobs([digest])
-    except ValueError as error:
-        raise not_found(str(error)) from error
-    if digest not in bodies:
-        raise not_found(f"no body is kept under {digest}")
-    return web.Response(body=bodies[digest], content_type="application/json")
 
 
 async def _on_cluster(reader: Reader, cluster: str, now: int) -> list[TargetStatus]:

@@ -22,7 +22,7 @@ from engine.http.wire import Query, body_of, full, only, plain, project_of, repl
 from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.resources.duration import seconds
 from engine.resources.spelling import did_you_mean
-from engine.situations import read_bodies, read_situation
+from engine.situations import read_kept_bodies, read_situation
 from events.catalog import Fact, Resumed, Suspended, SyncRequested
 from events.event import Event, StreamName, stream
 from events.log import EventLog
@@ -156,7 +156,7 @@ async def compared(
 
     The situation must have been read with every body.
     """
-    bodies = await read_bodies(log, _desired_digests(situation))
+    bodies = await read_kept_bodies(log, _desired_digests(situation))
     complete = replace(situation, bodies={**situation.bodies, **bodies})
     return list(all_differences(complete)), _unknown_kinds(situation)
 

@@ -66,7 +66,9 @@ async def rebuild_view(request: web.Request) -> web.StreamResponse:
 
     The last line has `done` with what it came to, or `error`.
     """
-    Query(request).done()
+    query = Query(request)
+    drops = query.flag("dropPrevious")
+    query.done()
     view = request.match_info["view"]
     if view not in VIEW_NAMES:
         near = did_you_mean(view, VIEW_NAMES) or f"; there are {', '.join(VIEW_NAMES)}"
@@ -76,14 +78,14 @@ async def rebuild_view(request: web.Request) -> web.StreamResponse:
     send, receive = anyio.create_memory_object_stream[dict[str, Any]](100)
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_with_server, request, group.cancel_scope)
-        group.start_soon(_rebuild, request, view, send)
+        group.start_soon(_rebuild, request, view, drops, send)
         await _write_lines(response, receive)
         group.cancel_scope.cancel()
     return response
 
 
 async def _rebuild(
-    request: web.Request, view: str, send: MemoryObjectSendStream[dict[str, Any]]
+    request: web.Request, view: str, drops: bool, send: MemoryObjectSendStream[dict[str, Any]]
 ) -> None:
     def report(progress: Progress) -> None:
         try:
@@ -95,10 +97,11 @@ async def _rebuild(
     async with send:
         try:
             rebuilt = await api_of(request).rebuild(view, report)
+            dropped = await api_of(request).drop_previous(view) if drops else 0
         except (ViewError, LogError) as error:
             await send.send({"view": view, "error": str(error), "code": error.code})
             return
-        done = {**msgspec.to_builtins(rebuilt), "equal": rebuilt.equal}
+        done = {**msgspec.to_builtins(rebuilt), "equal": rebuilt.equal, "dropped": dropped}
         await send.send({"view": view, "done": done})
 
 

@@ -59,7 +59,7 @@ class Sender:
                 url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 # Its body is not read: nothing in it could matter, and it may be endless.
-                return _judged(answer.status, answer.headers.get("Retry-After", ""), now)
+                return judged(answer.status, answer.headers.get("Retry-After", ""), now)
         except AddressRefused as error:
             return Sent(End.FAILED, error.code, error.message)
         except TimeoutError:
@@ -86,7 +86,8 @@ def _name(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _judged(status: int, retry_after: str, now: int) -> Sent:
+def judged(status: int, retry_after: str, now: int) -> Sent:
+    """Return what an answer means: its status, its Retry-After, the time in microseconds."""
     if 200 <= status < 300:
         return Sent(End.TAKEN)
     if 300 <= status < 400:

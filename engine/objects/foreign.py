@@ -28,6 +28,16 @@ _CA_BUNDLE = frozenset(
         ("apiregistration.k8s.io", "APIService"),
     }
 )
+_SCALED = frozenset(
+    {
+        ("", "ReplicationController"),
+        ("apps", "Deployment"),
+        ("apps", "ReplicaSet"),
+        ("apps", "StatefulSet"),
+    }
+)
+"""Kinds whose replicas are 1 where nobody says otherwise."""
+_REPLICAS = ("f:spec", "f:replicas")
 _OURS = (
     ("f:metadata", "f:labels", f"f:{OWNER_LABEL}"),
     ("f:metadata", "f:annotations", f"f:{OWNER_ANNOTATION}"),
@@ -44,8 +54,9 @@ def foreign(
     """Return the fields of a live object that are not ours, each with its value as `after`.
 
     `live` is redacted beforehand. A field within another that is listed is not listed again for
-    the same manager. Not listed: status, what `allowed` managers own, injected caBundles, and
-    what an entry names that the object no longer has. Raises `ObjectRefused("bad-fields")`.
+    the same manager; replicas that were scaled without a trace are listed without an author. Not
+    listed: status, what `allowed` managers own, injected caBundles, and what an entry names that
+    the object no longer has. Raises `ObjectRefused("bad-fields")`.
     """
     ours = kept.fields if kept is not None else FieldSet({})
     found: list[Found] = []
@@ -59,7 +70,25 @@ def foreign(
         tree = {key: sub for key, sub in entry.fields.tree.items() if key != "f:status"}
         walk.node(tree, ours.tree, live, ())
         found += walk.found
+    if kept is not None and (scaled := _scaled(kept, live, ref)) is not None:
+        found.append(scaled)
     return [item.difference for item in limited(found, ref)]
+
+
+def _scaled(kept: Kept, live: Mapping[str, Any], ref: ObjectRef) -> Found | None:
+    """Return the replicas that somebody set though no entry says so.
+
+    The server books a scale to whoever scales where the field was owned, and to nobody where it
+    was not: all that shows is that it is no longer the default.
+    """
+    if (ref.group, ref.kind) not in _SCALED or kept.fields.reaches(_REPLICAS):
+        return None
+    spec = live.get("spec")
+    value = spec.get("replicas", 1) if isinstance(spec, Mapping) else 1
+    if value == 1 or any(entry.fields.reaches(_REPLICAS) for entry in entries_of(live)):
+        return None
+    kind = DifferenceKind.FOREIGN
+    return Found(_REPLICAS, difference(kind, ref, _REPLICAS, MISSING, value, None))
 
 
 class _Walk:

@@ -18,6 +18,7 @@ from engine.render.files import (
     RenderLimits,
     check_size,
     find,
+    needed_file,
     resolve,
 )
 
@@ -196,7 +197,7 @@ class _Walk:
                 "file-missing", f"there is no file {path!r} in the commit", file=file, line=line
             )
         if path not in self.files:
-            self.files[path] = NeededFile(path, entry.id, entry.size)
+            self.files[path] = needed_file(path, entry, self._limits)
             self._bytes += entry.size
             check_size(len(self.files), self._bytes, self._limits)
         return entry

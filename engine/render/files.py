@@ -15,6 +15,7 @@ class RenderLimits(Struct, frozen=True):
     """How much one render may take: bytes, counts, seconds, bytes of memory."""
 
     files: int = 5_000
+    file: int = 10 * 1024**2
     input: int = 64 * 1024**2
     output: int = 50 * 1024**2
     objects: int = 20_000
@@ -94,6 +95,14 @@ def resolve(folder: str, reference: str) -> str | None:
     if path == ".":
         return ""
     return None if path == ".." or path.startswith(("../", "/")) else path
+
+
+def needed_file(path: str, entry: TreeEntry, limits: RenderLimits) -> NeededFile:
+    """Return a file as one that is needed. Raises `RenderRefused("file-too-large")`, naming it."""
+    if entry.size > limits.file:
+        message = f"{path} has {entry.size} bytes; a file may have {limits.file}"
+        raise RenderRefused("file-too-large", message, file=path)
+    return NeededFile(path, entry.id, entry.size)
 
 
 def check_size(files: int, size: int, limits: RenderLimits) -> None:

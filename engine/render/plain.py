@@ -10,6 +10,7 @@ from engine.render.files import (
     RenderLimits,
     check_size,
     folder_entry,
+    needed_file,
     refused_kind,
     resolve,
 )
@@ -42,7 +43,7 @@ async def plan(tree: Tree, path: str, limits: RenderLimits) -> Plan:
             elif entry.kind == "symlink":
                 await _pass_link(tree, folder, place, entry)
             elif name.endswith(_SUFFIXES) and name not in KUSTOMIZATION_FILES:
-                files.append(NeededFile(place, entry.id, entry.size))
+                files.append(needed_file(place, entry, limits))
         check_size(len(files), sum(file.size for file in files), limits)
     if not files:
         raise RenderRefused(

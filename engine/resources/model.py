@@ -13,9 +13,35 @@ from msgspec import Meta, Struct
 API_VERSION = "trueup.dev/v1"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="DNS label or subdomain, 63 chars")]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=NAME_PATTERN,
+        description="A name: lower-case letters, digits, - and ., at most 63.",
+        examples=["shop"],
+    ),
+]
 Duration = Annotated[
-    str, Meta(pattern=r"^([0-9]+(ms|s|m|h))+$", description="for example 30s, 5m, 1h30m")
+    str,
+    Meta(
+        pattern=r"^([0-9]+(ms|s|m|h))+$",
+        description="A length of time: numbers with ms, s, m or h.",
+        examples=["30s", "1h30m"],
+    ),
+]
+EngineFile = Annotated[
+    str,
+    Meta(
+        description="An absolute path on the engine's machine, below a configured root.",
+        examples=["/etc/trueup/secrets/shop"],
+    ),
+]
+Labels = Annotated[
+    dict[str, str],
+    Meta(description="Labels, as in Kubernetes.", examples=[{"stage": "prod"}]),
+]
+ApiVersion = Annotated[
+    Literal["trueup.dev/v1"], Meta(description="The version of these kinds: trueup.dev/v1.")
 ]
 
 
@@ -26,17 +52,26 @@ class Model(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omi
 class Metadata(Model, frozen=True):
     """How a resource is called."""
 
-    name: Name
-    project: Name = "default"
-    labels: dict[str, str] = {}
+    name: Annotated[Name, Meta(description="The resource's name, unique in project and kind.")]
+    project: Annotated[
+        Name, Meta(description="What it belongs to; resources name others of their project.")
+    ] = "default"
+    labels: Annotated[Labels, Meta(description="What selectors look at.")] = {}
 
 
 class GitRef(Model, frozen=True):
     """What is followed: exactly one of these; the remote's default branch where none is given."""
 
-    branch: str | None = None
-    tag: str | None = None
-    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")] | None = None
+    branch: Annotated[
+        str | None, Meta(description="A branch, by its short name.", examples=["main"])
+    ] = None
+    tag: Annotated[
+        str | None, Meta(description="A tag, by its short name.", examples=["v1.2.0"])
+    ] = None
+    commit: Annotated[
+        Annotated[str, Meta(pattern="^[0-9a-f]{40}$")] | None,
+        Meta(description="A commit: all 40 hexadecimal digits. Nothing is followed then."),
+    ] = None
 
 
 class Credentials(Model, frozen=True):
@@ -46,63 +81,130 @@ class Credentials(Model, frozen=True):
     for ssh.
     """
 
-    username: str = "git"
-    token_file: str | None = None
-    ssh_key_file: str | None = None
-    known_hosts_file: str | None = None
+    username: Annotated[str, Meta(description="Who the token belongs to, for https.")] = "git"
+    token_file: Annotated[
+        EngineFile | None, Meta(description="A file with a token or password, for https.")
+    ] = None
+    ssh_key_file: Annotated[
+        EngineFile | None, Meta(description="A file with a private key, for ssh.")
+    ] = None
+    known_hosts_file: Annotated[
+        EngineFile | None,
+        Meta(
+            description="A file with the hosts' keys, as ssh has it; a host not in it is refused."
+        ),
+    ] = None
 
 
 class RepositorySpec(Model, frozen=True):
     """A Git repository and the ref that is followed."""
 
-    url: Annotated[str, Meta(min_length=1, max_length=2048)]
-    ref: GitRef = GitRef()
-    credentials: Credentials | None = None
-    interval: Duration = "60s"
+    url: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=2048,
+            description="Where it is: https://, ssh://, git@host:path, or file:/// below the "
+            "setting repository_roots. It holds no credentials.",
+            examples=["https://git.example.com/shop.git", "git@git.example.com:shop.git"],
+        ),
+    ]
+    ref: Annotated[GitRef, Meta(description="What is followed.")] = GitRef()
+    credentials: Annotated[
+        Credentials | None, Meta(description="Where secrets for it are, where it needs some.")
+    ] = None
+    interval: Annotated[
+        Duration, Meta(description="How often it is fetched without being asked: 1s to 24h.")
+    ] = "60s"
     control: Annotated[
-        bool, Meta(description="whether the resources that its YAML files declare are in force")
+        bool, Meta(description="Whether the resources that its YAML files declare are in force.")
     ] = False
     control_path: Annotated[
-        str, Meta(max_length=1024, description="the folder that those files lie below")
+        str,
+        Meta(
+            max_length=1024,
+            description="The folder that those files lie below.",
+            examples=["trueup"],
+        ),
     ] = "."
     control_allow_empty: Annotated[
-        bool, Meta(description="whether a folder without resources may withdraw all of them")
+        bool, Meta(description="Whether a folder without resources may withdraw all of them.")
     ] = False
 
 
 class ClusterSpec(Model, frozen=True):
     """A Kubernetes API: a kubeconfig (path and context), or the cluster the engine runs in."""
 
-    kubeconfig: str | None = None
-    context: str | None = None
-    in_cluster: bool = False
+    kubeconfig: Annotated[
+        str | None,
+        Meta(
+            description="A kubeconfig on the engine's machine, below the setting kubeconfig_roots. "
+            "It is read again when it changes.",
+            examples=["/home/me/.kube/config"],
+        ),
+    ] = None
+    context: Annotated[
+        str | None,
+        Meta(description="Which context of it; its current one where none is named."),
+    ] = None
+    in_cluster: Annotated[
+        bool, Meta(description="Whether it is the cluster that the engine runs in.")
+    ] = False
 
 
 class Source(Model, frozen=True):
     """A path in a repository of the same project."""
 
-    repository: Name
-    path: Annotated[str, Meta(max_length=1024)] = "."
+    repository: Annotated[Name, Meta(description="The Repository, by name.")]
+    path: Annotated[
+        str,
+        Meta(
+            max_length=1024,
+            description='The folder in it, from its top, which is ".".',
+            examples=["overlays/prod"],
+        ),
+    ] = "."
 
 
 class Render(Model, frozen=True):
     """How the path becomes objects; `auto` is kustomize where there is a kustomization file."""
 
-    type: Literal["auto", "plain", "kustomize"] = "auto"
+    type: Annotated[
+        Literal["auto", "plain", "kustomize"],
+        Meta(
+            description="`plain` takes each YAML and JSON file below the path, `kustomize` builds "
+            "it, `auto` decides by whether there is a kustomization file."
+        ),
+    ] = "auto"
 
 
 class LabelSelector(Model, frozen=True):
     """Clusters whose labels have all of these values."""
 
-    match_labels: Annotated[dict[str, str], Meta(min_length=1)]
+    match_labels: Annotated[
+        dict[str, str],
+        Meta(
+            min_length=1,
+            description="Labels and the values that they must have, all of them.",
+            examples=[{"stage": "prod"}],
+        ),
+    ]
 
 
 class Targets(Model, frozen=True):
     """Which clusters: by name, or by label; `namespace` is for objects that name none."""
 
-    clusters: tuple[Name, ...] = ()
-    selector: LabelSelector | None = None
-    namespace: str = "default"
+    clusters: Annotated[
+        tuple[Name, ...], Meta(description="Clusters by name.", examples=[["prod-eu", "prod-us"]])
+    ] = ()
+    selector: Annotated[
+        LabelSelector | None,
+        Meta(description="Clusters by label, those declared later too."),
+    ] = None
+    namespace: Annotated[
+        str,
+        Meta(description="Where objects go that name no namespace.", examples=["shop"]),
+    ] = "default"
 
 
 class Window(Model, frozen=True):
@@ -112,27 +214,41 @@ class Window(Model, frozen=True):
     be open.
     """
 
-    kind: Literal["allow", "deny"]
+    kind: Annotated[
+        Literal["allow", "deny"], Meta(description="Whether syncs are allowed then, or denied.")
+    ]
     schedule: Annotated[
         str,
         Meta(
             min_length=9,
             max_length=100,
-            description="cron, five fields: for example 0 22 * * 1-5",
+            description="When it opens: five fields, as cron has them.",
+            examples=["0 22 * * 1-5"],
         ),
     ]
-    duration: Duration
+    duration: Annotated[Duration, Meta(description="For how long it is open.")]
     time_zone: Annotated[
-        str, Meta(max_length=64, description="IANA name, for example Europe/Berlin")
+        str,
+        Meta(
+            max_length=64,
+            description="Whose time the schedule is in: an IANA name.",
+            examples=["Europe/Berlin"],
+        ),
     ] = "UTC"
 
 
 class Retry(Model, frozen=True):
     """How failed corrections are tried again: base doubled up to cap, limit times (0: for ever)."""
 
-    limit: Annotated[int, Meta(ge=0, le=1000)] = 0
-    base: Duration | None = None
-    cap: Duration | None = None
+    limit: Annotated[
+        int, Meta(ge=0, le=1000, description="How many times at most; 0 for as long as it takes.")
+    ] = 0
+    base: Annotated[
+        Duration | None, Meta(description="The first pause; the setting retry_base else.")
+    ] = None
+    cap: Annotated[
+        Duration | None, Meta(description="The longest pause; the setting retry_cap else.")
+    ] = None
 
 
 class Sync(Model, frozen=True):
@@ -142,25 +258,43 @@ class Sync(Model, frozen=True):
     with `confirmPrune`, and where more than `pruneLimit` percent of a target's objects would go.
     """
 
-    mode: Literal["auto", "manual"] = "auto"
-    prune: bool = True
-    confirm_prune: bool = False
-    prune_limit: Annotated[int, Meta(ge=0, le=100, description="percent")] = 50
-    self_heal: bool = True
-    windows: Annotated[tuple[Window, ...], Meta(max_length=50)] = ()
-    retry: Retry = Retry()
+    mode: Annotated[
+        Literal["auto", "manual"],
+        Meta(description="`auto` rolls out each commit; `manual` waits for `trueup sync`."),
+    ] = "auto"
+    prune: Annotated[
+        bool, Meta(description="Whether objects of ours that are no longer desired are deleted.")
+    ] = True
+    confirm_prune: Annotated[
+        bool, Meta(description="Whether a person is asked before anything is deleted.")
+    ] = False
+    prune_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="How many percent of a target's objects may go without asking.",
+        ),
+    ] = 50
+    self_heal: Annotated[
+        bool, Meta(description="Whether live edits that no commit explains are put right.")
+    ] = True
+    windows: Annotated[
+        tuple[Window, ...], Meta(max_length=50, description="When syncs are allowed, or denied.")
+    ] = ()
+    retry: Annotated[Retry, Meta(description="How failed corrections are tried again.")] = Retry()
 
 
 class ApplicationSpec(Model, frozen=True):
     """A path in a repository, how it is rendered, where it goes, how it is synced."""
 
-    source: Source
-    targets: Targets
-    render: Render = Render()
-    sync: Sync = Sync()
+    source: Annotated[Source, Meta(description="Where its manifests are.")]
+    targets: Annotated[Targets, Meta(description="Which clusters it goes to.")]
+    render: Annotated[Render, Meta(description="How manifests become objects.")] = Render()
+    sync: Annotated[Sync, Meta(description="When differences are corrected.")] = Sync()
     on_removal: Annotated[
         Literal["leave", "cascade"],
-        Meta(description="what becomes of its objects when a control repository drops its file"),
+        Meta(description="What becomes of its objects when a control repository drops its file."),
     ] = "leave"
 
 
@@ -170,15 +304,22 @@ class Webhook(Model, frozen=True):
     `secretFile` holds what requests are signed with: `whsec_…`, or a line of text.
     """
 
-    secret_file: str
-    url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
-    url_file: str | None = None
+    secret_file: Annotated[
+        EngineFile, Meta(description="A file with the secrets that requests are signed with.")
+    ]
+    url: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=2048)] | None,
+        Meta(description="Where to send.", examples=["https://hooks.example.com/trueup"]),
+    ] = None
+    url_file: Annotated[
+        EngineFile | None, Meta(description="A file with the URL, where that is a secret.")
+    ] = None
 
 
 class Slack(Model, frozen=True):
     """An incoming webhook of Slack's, or of what speaks like it; the URL is the secret."""
 
-    url_file: str
+    url_file: Annotated[EngineFile, Meta(description="A file with the incoming webhook's URL.")]
 
 
 class NotificationSpec(Model, frozen=True):
@@ -186,31 +327,33 @@ class NotificationSpec(Model, frozen=True):
 
     events: Annotated[
         tuple[Literal["drift", "failed", "held", "cluster-lost", "recovered"], ...],
-        Meta(description="which kinds of alerts; none named: all"),
+        Meta(description="Which kinds of alerts; none named: all."),
     ] = ()
     projects: Annotated[
         tuple[str, ...],
-        Meta(description='projects other than its own, "*" for all; in project default only'),
+        Meta(description='Projects other than its own, "*" for all; in project default only.'),
     ] = ()
     applications: Annotated[
-        tuple[Name, ...], Meta(description="only alerts about these applications")
+        tuple[Name, ...], Meta(description="Only alerts about these applications.")
     ] = ()
-    clusters: Annotated[tuple[Name, ...], Meta(description="only alerts about these clusters")] = ()
+    clusters: Annotated[
+        tuple[Name, ...], Meta(description="Only alerts about these clusters.")
+    ] = ()
     selector: Annotated[
         LabelSelector | None,
-        Meta(description="only where application, cluster and repository together have these"),
+        Meta(description="Only where application, cluster and repository together have these."),
     ] = None
-    webhook: Webhook | None = None
-    slack: Slack | None = None
+    webhook: Annotated[Webhook | None, Meta(description="An endpoint for CloudEvents.")] = None
+    slack: Annotated[Slack | None, Meta(description="A channel, through its webhook.")] = None
     give_up_after: Annotated[
-        Duration, Meta(description="how long delivery may fail before no more is tried")
+        Duration, Meta(description="How long delivery may fail before no more is tried.")
     ] = "72h"
 
 
 class Notification(Model, frozen=True, tag_field="kind", tag="Notification"):
     """Who is told of what."""
 
-    api_version: Literal["trueup.dev/v1"]
+    api_version: ApiVersion
     metadata: Metadata
     spec: NotificationSpec
 
@@ -218,7 +361,7 @@ class Notification(Model, frozen=True, tag_field="kind", tag="Notification"):
 class Repository(Model, frozen=True, tag_field="kind", tag="Repository"):
     """A Git repository and the ref that is followed."""
 
-    api_version: Literal["trueup.dev/v1"]
+    api_version: ApiVersion
     metadata: Metadata
     spec: RepositorySpec
 
@@ -226,7 +369,7 @@ class Repository(Model, frozen=True, tag_field="kind", tag="Repository"):
 class Cluster(Model, frozen=True, tag_field="kind", tag="Cluster"):
     """A Kubernetes API that applications go to."""
 
-    api_version: Literal["trueup.dev/v1"]
+    api_version: ApiVersion
     metadata: Metadata
     spec: ClusterSpec
 
@@ -234,7 +377,7 @@ class Cluster(Model, frozen=True, tag_field="kind", tag="Cluster"):
 class Application(Model, frozen=True, tag_field="kind", tag="Application"):
     """What runs where."""
 
-    api_version: Literal["trueup.dev/v1"]
+    api_version: ApiVersion
     metadata: Metadata
     spec: ApplicationSpec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import pygit2
 from msgspec import Struct
@@ -70,6 +71,40 @@ def new_commits(repository: pygit2.Repository, old: str | None, new: str, limit:
         else:
             skipped += 1
     return NewCommits(tuple(reversed(found)), skipped)
+
+
+def last_changes(
+    repository: pygit2.Repository, old: str, new: str, paths: Collection[str], lookups: int
+) -> dict[str, str]:
+    """Name, for each path, the newest commit that changed it: reachable from `new`, not `old`.
+
+    A merge that took a file as one of its parents has it changed nothing. Paths that nothing
+    changed are left out, and so are those not found within `lookups` looks into trees.
+    """
+    tip = repository[new]
+    if old not in repository or not isinstance(tip, pygit2.Commit):
+        return {}
+    walker = repository.walk(tip.id, SortMode.TOPOLOGICAL)
+    walker.hide(pygit2.Oid(hex=old))
+    left, found = set(paths), dict[str, str]()
+    for commit in walker:
+        lookups -= len(left) * (1 + len(commit.parent_ids))
+        if not left or lookups < 0:
+            break
+        before = [parent.tree for parent in commit.parents]
+        for path in sorted(left):
+            here = _id_at(commit.tree, path)
+            if all(_id_at(tree, path) != here for tree in before) and (before or here):
+                found[path] = str(commit.id)
+        left -= found.keys()
+    return found
+
+
+def _id_at(tree: pygit2.Tree, path: str) -> pygit2.Oid | None:
+    try:
+        return tree[path].id
+    except KeyError:
+        return None
 
 
 def is_ancestor(repository: pygit2.Repository, old: str, new: str) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -129,6 +129,14 @@ class Mirror:
     async def is_ancestor(self, old: str, new: str) -> bool:
         """Say whether `old` is `new` or reachable from it; False where it is not in the mirror."""
         return await self._read(lambda repository: history.is_ancestor(repository, old, new))
+
+    async def last_changes(
+        self, old: str, new: str, paths: Collection[str], lookups: int = 200_000
+    ) -> dict[str, str]:
+        """Name the newest commit that changed each path, as `history.last_changes` says."""
+        return await self._read(
+            lambda repository: history.last_changes(repository, old, new, paths, lookups)
+        )
 
     def tree(self, commit: str) -> GitTree:
         """Return the files of a commit; reading them raises `RenderRefused` where it is missing."""

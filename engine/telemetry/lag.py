@@ -61,8 +61,10 @@ class Lag:
     @property
     def age(self) -> float:
         """How many seconds the oldest of them has waited; 0 where there is none."""
-        self._drop()
-        return self._monotonic() - self._marks[0].since if self._marks else 0.0
+        # Asked from the exporter's thread, too: so nothing is changed here, and a copy is read.
+        folded = self._folded()
+        since = next((mark.since for mark in tuple(self._marks) if mark.last > folded), None)
+        return 0.0 if since is None else self._monotonic() - since
 
     def _drop(self) -> None:
         folded = self._folded()

@@ -101,6 +101,14 @@ class TracedLog:
         """Return the bodies under these digests."""
         return await self._log.blobs(digests)
 
+    async def erase(self, digests: Collection[Digest]) -> None:
+        """Erase bodies, for good."""
+        await self._log.erase(digests)
+
+    async def erased(self, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of these digests whose bodies were erased."""
+        return await self._log.erased(digests)
+
 
 def cause(event: Event) -> Cause:
     """Return an event as a cause."""

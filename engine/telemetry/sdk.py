@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -79,7 +80,20 @@ async def telemetry(exports: Exports, version: str, instance: str) -> AsyncItera
 
 
 async def _in_thread(close: Callable[[], Any]) -> None:
-    await anyio.to_thread.run_sync(close, abandon_on_cancel=True)
+    """Wait for what a thread does; one that is not waited for any more keeps no process alive."""
+    ended = anyio.Event()
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        try:
+            close()
+        finally:
+            # A loop that is closed waits for nobody.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=run, name="last telemetry", daemon=True).start()
+    await ended.wait()
 
 
 def _trace(resource: Resource, version: str) -> TracerProvider:

@@ -12,3 +12,9 @@ ON CONFLICT DO NOTHING
 
 -- name: get
 SELECT digest, body FROM blobs WHERE digest = ANY($1::bytea[]) AND body IS NOT NULL
+
+-- name: erase
+UPDATE blobs SET body = NULL WHERE digest = ANY($1::bytea[]) AND body IS NOT NULL
+
+-- name: erased
+SELECT digest FROM blobs WHERE digest = ANY($1::bytea[]) AND body IS NULL

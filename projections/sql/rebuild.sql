@@ -60,3 +60,13 @@ DELETE FROM view_parked WHERE view = $1 AND generation = $2
 
 -- name: drop_generation
 DELETE FROM view_checkpoint WHERE view = $1 AND generation = $2 AND NOT live
+
+-- name: missing_entries
+SELECT w.subject, w.position FROM unnest($3::text[], $4::bigint[]) AS w (subject, position)
+WHERE NOT EXISTS (
+    SELECT FROM view_subject AS s
+    WHERE s.view = $1 AND s.generation = $2 AND s.subject = w.subject AND s.position = w.position)
+LIMIT $5
+
+-- name: count_entries
+SELECT count(*) FROM view_subject WHERE view = $1 AND generation = $2

@@ -110,6 +110,23 @@ async def test_what_goes_in_comes_out(log: EventLog) -> None:
     )
 
 
+async def test_an_erased_body_is_gone_for_good_and_is_known_to_have_been_there(
+    log: EventLog,
+) -> None:
+    one, two, three = (blob(text) for text in (b"one", b"two", b"three"))
+    await log.put([one, two])
+    await log.erase([one.digest, three.digest])
+    assert await log.blobs([one.digest, two.digest]) == {two.digest: b"two"}
+    assert await log.erased([one.digest, two.digest, three.digest]) == {one.digest}
+    await log.put([one, three])
+    await log.append([new("repo/default/one")], [one])
+    assert await log.blobs([one.digest, three.digest]) == {three.digest: b"three"}
+    await log.erase([one.digest])
+    assert await log.erased([one.digest]) == {one.digest}
+    with pytest.raises(ValueError, match="not a digest"):
+        await log.erase([Digest("md5:abc")])
+
+
 async def test_positions_are_dense_under_many_concurrent_appenders(log: EventLog) -> None:
     answers: dict[EventId, tuple[Position, Version]] = {}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.e2e import shop
@@ -522,3 +524,131 @@ async def _check_words(it: Shop, deed: Deed, before: int) -> None:
 def _case(event: Mapping[str, Any]) -> str:
     payload = event["payload"]
     return str(payload.get("case") or payload.get("drift_case") or event["correlation"])
+
+
+async def test_an_object_whose_managed_fields_were_cleared_is_no_drift_and_still_watched_over(
+    it: Shop,
+) -> None:
+    before = await it.product.position()
+    await it.kubectl(
+        *("patch", "configmap", "settings", "--type", "merge"),
+        *("-p", '{"metadata":{"managedFields":[{}]}}'),
+    )
+    await it.kubectl(
+        *("patch", "configmap", "settings", "--type", "merge", "-p", '{"data":{"colour":"red"}}')
+    )
+    drift = await it.product.next_event("DriftDetected", before, stream=it.stream)
+    assert [each["path"] for each in drift["payload"]["differences"]] == [".data.colour"]
+    await it.product.next_event("DriftResolved", before, stream=it.stream)
+    live = await it.live("configmap", "settings")
+    assert live["data"] == it.declared("ConfigMap", "settings")["data"]
+    assert "trueup" in {entry["manager"] for entry in live["metadata"]["managedFields"]}
+
+
+async def test_what_nobody_declared_is_shown_as_foreign_and_left(it: Shop) -> None:
+    await it.product.wait(it.target)
+    before = await it.product.position()
+    await it.kubectl("label", "deployment/web", "extra=yes")
+    await it.kubectl("annotate", "configmap/settings", "example.com/note=mine")
+    await it.kubectl("scale", "deployment/loose", "--replicas=0")
+    await it.kubectl("set", "env", "deployment/web", "-c", "web", "EXTRA=1")
+    await it.kubectl(
+        *("patch", "configmap", "settings", "--type", "merge", "-p", '{"data":{"more":"x"}}')
+    )
+    await it.kubectl("rollout", "restart", "deployment/web")
+
+    wanted = {
+        ("web", ".metadata.labels.extra", "kubectl-label"),
+        ("settings", ".metadata.annotations.example.com/note", "kubectl-annotate"),
+        ("settings", ".data.more", "kubectl-patch"),
+        ("web", '.spec.template.spec.containers[name="web"].env[name="EXTRA"]', "kubectl-set"),
+        ("web", ".spec.template.metadata.annotations", "kubectl-rollout"),
+        # The API server books a scale of what nobody owns to nobody.
+        ("loose", ".spec.replicas", ""),
+    }
+    await _until(lambda: _foreign(it), lambda found: wanted <= found)
+    assert {each["kind"] for each in await it.differences()} <= {"foreign", "ownership-lost"}
+    shown = await it.product.cli("diff", it.target)
+    assert shown.status == 0, shown.stdout + shown.stderr
+    assert "kubectl-label" in shown.stdout
+
+    types = {event["type"] for event in await it.product.events(before, stream=it.stream)}
+    assert not types & {"DriftDetected", "CorrectionPlanned"}
+    web, loose = await it.live("deployment", "web"), await it.live("deployment", "loose")
+    assert web["metadata"]["labels"]["extra"] == "yes"
+    assert loose["spec"]["replicas"] == 0
+    env = web["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "EXTRA", "value": "1"} in env
+    assert (await it.live("configmap", "settings"))["data"]["more"] == "x"
+
+
+async def test_foreign_fields_outlive_the_correction_of_declared_ones_beside_them(
+    it: Shop,
+) -> None:
+    await it.kubectl("label", "configmap/settings", "beside=yes")
+    before = await it.product.position()
+    await it.kubectl(
+        *("patch", "configmap", "settings", "--type", "merge", "-p", '{"data":{"colour":"red"}}')
+    )
+    await it.product.next_event("DriftResolved", before, stream=it.stream)
+    live = await it.live("configmap", "settings")
+    assert live["metadata"]["labels"]["beside"] == "yes"
+    assert live["data"]["colour"] == "blue"
+
+
+async def test_the_value_of_a_secret_is_in_no_event_no_log_and_no_answer(it: Shop) -> None:
+    before = await it.product.position()
+    await it.kubectl(
+        *("patch", "secret", "login", "--type", "merge"),
+        *("-p", '{"stringData":{"password":"' + shop.OTHER_SECRET + '"}}'),
+    )
+    await it.product.next_event("DriftDetected", before, stream=it.stream)
+    shown = [str(await it.differences())]
+    await it.product.next_event("DriftResolved", before, stream=it.stream)
+    secret = f"real/{it.namespace}/Secret/login"
+    for words in (
+        ("timeline", secret),
+        ("timeline", secret, "-o", "json"),
+        ("events", "-o", "jsonl"),
+        ("describe", it.target),
+        ("diff", it.target, "-o", "json"),
+        ("get", "targets", it.target, "-o", "yaml"),
+    ):
+        told = await it.product.cli(*words)
+        assert told.status == 0, (words, told.stderr)
+        shown.append(told.stdout + told.stderr)
+    assert "login" in shown[1]
+    shown.append(str(await it.product.events()))
+    files = [path for path in it.product.folder.rglob("*") if path.is_file()]
+    for value in (shop.SECRET, shop.OTHER_SECRET):
+        for form in (value, shop.base64_of(value)):
+            assert not any(form in text for text in shown)
+            # The repository and its mirrors have it, packed; nothing else may.
+            assert [path for path in files if form.encode() in _content(path)] == []
+
+
+async def _foreign(it: Shop) -> set[tuple[str, str, str]]:
+    return {
+        (each["ref"]["name"], each["path"], each.get("manager", ""))
+        for each in await it.differences()
+        if each["kind"] == "foreign"
+    }
+
+
+async def _until(
+    ask: Callable[[], Awaitable[set[Any]]], holds: Callable[[set[Any]], bool], timeout: float = 20
+) -> None:
+    """Ask again and again until it holds; fails with the last answer."""
+    found: set[Any] = set()
+    with anyio.move_on_after(timeout):
+        while not holds(found := await ask()):  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+        return
+    pytest.fail(str(found))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""  # the engine goes on writing and removing

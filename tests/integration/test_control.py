@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
+from pygit2.enums import FileMode
 
 from engine.compose import serve
 from engine.settings import load
@@ -79,6 +80,13 @@ class Platform:
     def cluster(self, name: str = "dev") -> str:
         return cluster(name, self.folder / "kube" / "config")
 
+    def repository_outside(self) -> str:
+        return """apiVersion: trueup.dev/v1
+kind: Repository
+metadata: {name: passwords}
+spec: {url: "file:///etc"}
+"""
+
     async def events(self, kind: str, number: int = 1) -> list[dict[str, Any]]:
         with anyio.fail_after(30):
             while True:
@@ -87,9 +95,27 @@ class Platform:
                     return list(found)
                 await anyio.sleep(0.02)
 
-    async def names(self, collection: str) -> list[str]:
-        found = await self.call("GET", f"/v1/{collection}")
-        return [item["name"] for item in found["items"]]
+    async def stands(self, commit: str, refused: str = "") -> None:
+        """Wait until this commit's configuration is in force, and that one's refused."""
+        with anyio.fail_after(30):
+            while True:
+                found = await self.call("GET", "/v1/repositories/default/platform")
+                state = found["state"]["configuration"]
+                if (state["commit"], state.get("refused", {}).get("commit", "")) == (
+                    commit,
+                    refused,
+                ):
+                    return
+                await anyio.sleep(0.02)
+
+    async def shown(self, collection: str, *names: str) -> None:
+        """Wait until the views show just these: they follow the log, a little behind."""
+        with anyio.fail_after(30):
+            while True:
+                found = await self.call("GET", f"/v1/{collection}")
+                if [item["name"] for item in found["items"]] == list(names):
+                    return
+                await anyio.sleep(0.02)
 
 
 def resource(kind: str, name: str, spec: Mapping[str, object]) -> dict[str, Any]:
@@ -137,8 +163,8 @@ async def test_commits_declare_change_and_withdraw_in_their_authors_name(
         assert declared["stream"] == "cluster/default/dev"
         assert declared["actor"] == author_of(ADA.encode())
         assert declared["payload"]["file"] == "clusters/dev.yaml"
-        moved = (await platform.events("RefMoved"))[-1]
-        assert declared["causation"] == moved["position"]
+        seen = (await platform.events("CommitSeen"))[-1]
+        assert declared["causation"] == seen["position"]
 
         second = platform.git.commit({"clusters/prod.yaml": platform.cluster("prod")}, email=BOB)
         await platform.events("ConfigurationApplied", 2)
@@ -146,7 +172,7 @@ async def test_commits_declare_change_and_withdraw_in_their_authors_name(
         assert withdrawn["stream"] == "cluster/default/dev"
         assert withdrawn["actor"] == author_of(BOB.encode())
         assert withdrawn["payload"]["commit"] == second
-        assert await platform.names("clusters") == ["prod"]
+        await platform.shown("clusters", "prod")
         story = (await platform.call("GET", f"/v1/timeline?subject=commit/{second}"))["items"]
         told = {"CommitSeen", "RefMoved", "Declared", "Withdrawn", "ConfigurationApplied"}
         assert {event["type"] for event in story} >= told
@@ -171,16 +197,13 @@ async def test_a_bad_commit_leaves_the_last_good_one_in_force_and_says_so(
         assert (problem["file"], problem["line"]) == ("dev.yaml", 7)
         assert problem["field"] == "spec.kontext"
         assert "did you mean context?" in problem["hint"]
-        assert await platform.names("clusters") == ["dev"]
-        state = (await platform.call("GET", "/v1/repositories/default/platform"))["state"]
-        assert state["configuration"]["commit"] == first
-        assert state["configuration"]["refused"]["commit"] == bad
+        await platform.shown("clusters", "dev")
+        await platform.stands(first, refused=bad)
 
-        platform.git.commit({**good, "prod.yaml": platform.cluster("prod")})
+        second = platform.git.commit({**good, "prod.yaml": platform.cluster("prod")})
         await platform.events("ConfigurationApplied", 2)
-        assert await platform.names("clusters") == ["dev", "prod"]
-        state = (await platform.call("GET", "/v1/repositories/default/platform"))["state"]
-        assert "refused" not in state["configuration"]
+        await platform.shown("clusters", "dev", "prod")
+        await platform.stands(second)
     async with platform.engine():
         await platform.events("EngineStarted", 2)
         assert len(await platform.events("ConfigurationRefused")) == 1
@@ -202,7 +225,7 @@ async def test_what_it_declares_is_changed_there_and_nowhere_else(platform: Plat
             assert "all/dev.yaml" in refused["detail"]
         # Who lets go of the repository has what it declared in hand again.
         await platform.call("DELETE", "/v1/resources/repository/default/platform")
-        assert await platform.names("clusters") == ["dev"]
+        await platform.shown("clusters", "dev")
         await platform.call("POST", "/v1/resources", other)
 
 
@@ -210,8 +233,8 @@ async def test_an_engine_is_started_with_its_control_repository(platform: Platfo
     platform.git.commit({"all/dev.yaml": platform.cluster()})
     async with platform.engine(control=platform.git.url, control_path="all"):
         await platform.events("ConfigurationApplied")
-        assert await platform.names("clusters") == ["dev"]
-        assert await platform.names("repositories") == ["control"]
+        await platform.shown("clusters", "dev")
+        await platform.shown("repositories", "control")
     async with platform.engine(control="control"):
         await platform.events("EngineStarted", 2)
         declared = await platform.events("Declared", 2)
@@ -232,3 +255,138 @@ async def test_a_control_repository_that_cannot_be_is_refused_at_the_start(
         async with platform.engine(control=control):
             pytest.fail("it started")
     assert said in str(refused.value.exceptions)
+
+
+async def test_several_commits_at_once_are_told_apart_by_who_changed_what(
+    platform: Platform,
+) -> None:
+    files = {f"{name}.yaml": platform.cluster(name) for name in ("a", "b", "c", "d")}
+    platform.git.commit(files, email=ADA)
+    async with platform.engine():
+        await platform.govern()
+        await platform.events("ConfigurationApplied")
+        # Suspended looks: all of it arrives in one fetch.
+        ref = "refs/heads/main"
+        start = str(platform.git.git.references[ref].target)
+        files["a.yaml"] = cluster("a", platform.folder / "kube" / "config", "prod")
+        first = platform.git.commit(files, email=ADA, branch="next", parents=[start])
+        del files["b.yaml"]
+        second = platform.git.commit(files, email=BOB, branch="next", parents=[first])
+        files["c.yaml"] = cluster("c", platform.folder / "kube" / "config", "prod")
+        side = {f"{name}.yaml": platform.cluster(name) for name in ("a", "b", "c", "d")}
+        side["c.yaml"] = files["c.yaml"]
+        third = platform.git.commit(side, email="eve@example.org", branch="side", parents=[start])
+        merged = platform.git.commit(
+            files, email="merger@example.org", branch="next", parents=[second, third]
+        )
+        platform.git.move("main", merged)
+        await platform.events("ConfigurationApplied", 2)
+        told = {
+            event["stream"]: (event["actor"], event["payload"]["commit"])
+            for event in [
+                *(await platform.events("Declared", 7))[5:],
+                *await platform.events("Withdrawn"),
+            ]
+        }
+    assert told == {
+        "cluster/default/a": (author_of(ADA.encode()), first),
+        "cluster/default/b": (author_of(BOB.encode()), second),
+        "cluster/default/c": (author_of(b"eve@example.org"), third),
+    }
+
+
+async def test_what_is_declared_by_hand_is_taken_over_only_in_the_same_words(
+    platform: Platform,
+) -> None:
+    async with platform.engine():
+        by_hand = {"kubeconfig": str(platform.folder / "kube" / "config"), "context": "dev"}
+        await platform.call("POST", "/v1/resources", resource("Cluster", "dev", by_hand))
+        other = {**by_hand, "context": "another"}
+        await platform.call("POST", "/v1/resources", resource("Cluster", "prod", other))
+        platform.git.commit({"dev.yaml": platform.cluster(), "prod.yaml": platform.cluster("prod")})
+        await platform.govern()
+        (refused,) = await platform.events("ConfigurationRefused")
+        (problem,) = refused["payload"]["problems"]
+        assert problem["file"] == "prod.yaml"
+        assert "by hand (by user:" in problem["message"]
+        # Out of the way with it, and the commit that was refused is taken after all.
+        await platform.call("DELETE", "/v1/resources/cluster/default/prod")
+        (applied,) = await platform.events("ConfigurationApplied")
+        assert applied["payload"]["changed"] == 2
+        assert applied["payload"]["after_refusal"] is True
+
+
+async def test_nothing_is_withdrawn_by_accident(platform: Platform) -> None:
+    itself = f"""apiVersion: trueup.dev/v1
+kind: Repository
+metadata: {{name: platform}}
+spec: {{url: "{platform.git.url}", interval: 1s, control: true, controlPath: all}}
+"""
+    whole = {"all/dev.yaml": platform.cluster(), "all/platform.yaml": itself}
+    platform.git.commit(whole)
+    async with platform.engine():
+        await platform.govern(controlPath="all")
+        await platform.events("ConfigurationApplied")
+        for number, files in enumerate(
+            (
+                {"all/README": "gone"},
+                {"elsewhere/dev.yaml": platform.cluster()},
+                {"all/dev.yaml": platform.cluster()},
+                {**whole, "all/link.yaml": (FileMode.LINK, "dev.yaml")},
+                {**whole, "all/more.yaml": platform.repository_outside()},
+            ),
+            1,
+        ):
+            platform.git.commit(files)
+            await platform.events("ConfigurationRefused", number)
+        said = [
+            "; ".join(problem["message"] for problem in event["payload"]["problems"])
+            for event in await platform.events("ConfigurationRefused")
+        ]
+        assert "no resource" in said[0]
+        assert "2 would be withdrawn" in said[1]
+        assert "platform itself" in said[2]
+        assert "symlink" in said[3]
+        assert "repository_roots" in said[4]
+        await platform.shown("clusters", "dev")
+        await platform.shown("repositories", "platform")
+        assert not (await platform.call("GET", "/v1/events?type=Withdrawn"))["items"]
+
+
+async def test_an_application_leaves_its_objects_unless_it_said_otherwise(
+    platform: Platform,
+) -> None:
+    def application(name: str, more: str = "") -> str:
+        return f"""apiVersion: trueup.dev/v1
+kind: Application
+metadata: {{name: {name}}}
+spec:
+  source: {{repository: platform, path: deploy}}
+  targets: {{clusters: [dev]}}
+  {more}
+"""
+
+    whole = {
+        "all/dev.yaml": platform.cluster(),
+        "all/stays.yaml": application("stays"),
+        "all/goes.yaml": application("goes", "onRemoval: cascade"),
+    }
+    platform.git.commit(whole)
+    async with platform.engine():
+        await platform.govern(controlPath="all")
+        await platform.events("ConfigurationApplied")
+        # What others name stays.
+        missing = {key: value for key, value in whole.items() if key != "all/dev.yaml"}
+        platform.git.commit(missing)
+        (refused,) = await platform.events("ConfigurationRefused")
+        problems = refused["payload"]["problems"]
+        assert {problem["file"] for problem in problems} == {"all/stays.yaml", "all/goes.yaml"}
+        assert "there is no Cluster dev" in problems[0]["message"]
+        assert problems[0]["line"] == 6
+
+        platform.git.commit({"all/dev.yaml": platform.cluster()})
+        withdrawn = await platform.events("Withdrawn", 2)
+        assert {event["stream"]: event["payload"].get("cascade") for event in withdrawn} == {
+            "app/default/goes": True,
+            "app/default/stays": None,
+        }

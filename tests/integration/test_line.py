@@ -123,3 +123,37 @@ async def test_a_secret_value_is_nowhere_in_the_log(line: Shop) -> None:
         written = str(await line.events())
     assert CANARY not in written
     assert live not in written
+
+
+async def test_what_a_redacted_body_is_needed_for_goes_on_without_it(line: Shop) -> None:
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await line.declare_shop()
+        await line.synced("shop-prod@prod")
+        applied = [
+            result
+            for event in await line.events(type="CorrectionApplied")
+            if event["stream"].endswith("shop-prod@prod")
+            for result in event["payload"]["results"]
+            if result["ref"]["kind"] == "ConfigMap"
+        ]
+        (result,) = applied
+        for digest in (result["desired"], result["kept"], result["observed"]["body"]):
+            path = f"/v1/blobs/{digest}/redact"
+            assert (await line.call("POST", path, {"reason": "a password"}))["changed"]
+        diff = await line.call("GET", "/v1/targets/default/shop-prod@prod/diff")
+        assert diff["same"]
+        # What was kept of it is gone, so the edit is put right without being told.
+        edit = '{"data":{"greeting":"servus"}}'
+        await line.kubectl("prod", "-n", "shop", "patch", "configmap", "shop", "-p", edit)
+        (resolved,) = await line.until("DriftResolved")
+        assert resolved["payload"]["how"] == "corrected"
+        await line.kubectl("prod", "-n", "shop", "delete", "configmap", "shop")
+        await line.until("DriftResolved", 2)
+        told = await line.kubectl(
+            "prod", "-n", "shop", "get", "configmap", "shop", "-o", "jsonpath={.data.greeting}"
+        )
+        assert told == "hello"
+    async with line.engine():
+        second = line.repository.new_image()
+        await line.synced("shop-prod@prod", second)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+import anyio
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.compose import serve
+from engine.settings import load
 from engine.telemetry.instruments import ALL, OPTIONAL, Counter, Gauge, Histogram, exposed
+from projections.lease import hold
 from tests.integration.test_line import Shop
+from tests.keeping import pool_of
 from tests.receiving import receiving
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +116,38 @@ async def test_metrics_need_a_token_unless_they_have_an_address_of_their_own(lin
             assert answer.status == 404
         async with stranger.get(own + "/metrics", headers={"Host": "evil.example"}) as answer:
             assert answer.status == 421
+
+
+async def test_a_standby_says_that_it_does_not_lead(line: Shop) -> None:
+    port = free_port()
+    settings = load(
+        {
+            "database_url": line.dsn,
+            "data_dir": line.folder / "data",
+            "listen": "127.0.0.1:0",
+            "allow_unconfined": True,
+            "metrics_listen": f"127.0.0.1:{port}",
+        },
+        environ={},
+    )
+    async with (
+        pool_of(line.dsn) as pool,
+        hold(pool, "engine", "another", 60),
+        anyio.create_task_group() as group,
+        aiohttp.ClientSession() as session,
+    ):
+        group.start_soon(serve, settings)
+        page = ""
+        with anyio.fail_after(30):
+            while "trueup_engine_leading" not in page:
+                with suppress(aiohttp.ClientConnectionError):
+                    async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                        page = await answer.text()
+                await anyio.sleep(0.02)
+        assert "trueup_engine_leading 0.0" in page
+        assert "process_memory_usage_bytes" in page
+        assert "trueup_targets" not in page
+        group.cancel_scope.cancel()
 
 
 async def test_clusters_and_applications_are_named_where_that_is_asked_for(line: Shop) -> None:

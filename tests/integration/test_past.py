@@ -21,7 +21,7 @@ from projections.fold import target_of
 from projections.postgres import PostgresViews
 from projections.projection import Reader
 from projections.views import read_all
-from tests.integration.test_line import CLUSTERS, Line, line
+from tests.integration.test_line import CLUSTERS, Shop, line
 from tests.keeping import everything, naive_documents, pool_of
 
 __all__ = ["line"]  # a fixture
@@ -49,11 +49,11 @@ async def past_of(dsn: str) -> AsyncIterator[Past]:
         yield Past(log, views, await everything(log, position))
 
 
-async def story(line: Line) -> None:
+async def story(line: Shop) -> None:
     """A life with a bit of everything: rolled out, edited, deleted, suspended, withdrawn."""
     line.repository.start(CLUSTERS)
     async with line.engine():
-        await line.declare()
+        await line.declare_shop()
         for name in CLUSTERS:
             await line.synced(f"shop-{name}@{name}")
         await line.kubectl("prod", "-n", "shop", "scale", "deploy/shop", "--replicas=9")
@@ -72,7 +72,7 @@ async def story(line: Line) -> None:
         await line.until("TargetUnassigned")
 
 
-async def test_every_view_is_read_as_it_stood_at_every_position(line: Line) -> None:
+async def test_every_view_is_read_as_it_stood_at_every_position(line: Shop) -> None:
     await story(line)
     async with past_of(line.dsn) as past:
         seen = 0
@@ -90,7 +90,7 @@ async def test_every_view_is_read_as_it_stood_at_every_position(line: Line) -> N
 
 
 async def test_every_decision_comes_out_the_same_on_the_facts_that_it_was_made_on(
-    line: Line,
+    line: Shop,
 ) -> None:
     await story(line)
     async with past_of(line.dsn) as past:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from engine.cli.demo_repository import DemoRepository
@@ -122,7 +123,10 @@ async def test_a_commit_is_followed_to_three_clusters_by_links_alone(
         assert health.attributes["trueup.health.previous"] == "progressing"
 
 
-async def test_every_event_names_the_span_that_wrote_it(line: Shop, receiver: Receiver) -> None:
+async def test_every_event_names_the_span_that_wrote_it(
+    line: Shop, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "trueup.http")
     line.repository.start(CLUSTERS)
     async with line.engine():
         await declare(line, {"traceparent": TRACEPARENT})
@@ -137,6 +141,9 @@ async def test_every_event_names_the_span_that_wrote_it(line: Shop, receiver: Re
     (post,) = receiver.named("POST /v1/resources")
     assert post.parent == TRACEPARENT.split("-")[2]
     assert post.attributes["http.response.status_code"] == 200
+    (logged,) = [r for r in caplog.records if getattr(r, "path", "") == "/v1/resources"]
+    assert vars(logged)["trace_id"] == post.trace
+    assert vars(logged)["span_id"] == post.id
     assert post.resource["service.name"] == "trueup"
     assert post.resource["deployment.environment.name"] == "test"
 
@@ -155,6 +162,34 @@ async def test_no_secret_goes_into_a_trace(line: Shop, receiver: Receiver) -> No
     assert live
     assert live.encode() not in sent
     assert token.encode() not in sent
+
+
+async def test_the_standard_variables_say_how_much_and_under_which_name(
+    line: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "trueup-north")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await declare(line, {"traceparent": TRACEPARENT})
+        await healthy(line, "")
+        events = await line.events()
+    # What a caller has recorded goes on being recorded; everything else is not, and says so.
+    assert {span.trace for span in receiver.spans} == {TRACEPARENT.split("-")[1]}
+    assert {span.resource["service.name"] for span in receiver.spans} == {"trueup-north"}
+    others = [event["traceparent"] for event in events if event["type"] != "Declared"]
+    assert others
+    assert not any(int(traceparent[-2:], 16) & 1 for traceparent in others)
+
+
+async def test_a_request_that_is_refused_is_no_part_of_a_strangers_trace(
+    line: Shop, receiver: Receiver
+) -> None:
+    async with line.engine(), aiohttp.ClientSession() as stranger:
+        headers = {"traceparent": TRACEPARENT}
+        async with stranger.get(line.url + "/v1/version", headers=headers) as answer:
+            assert answer.status == 401
+    assert TRACEPARENT.split("-")[1] not in {span.trace for span in receiver.spans}
 
 
 async def test_the_sdks_own_switch_turns_everything_off(

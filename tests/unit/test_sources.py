@@ -13,7 +13,7 @@ from engine.resources.model import Credentials
 from engine.sources.address import Address, address_of
 from engine.sources.credentials import read_secret
 from engine.sources.failure import SourceError, clean
-from engine.sources.history import author_of
+from engine.sources.history import author_of, last_changes
 from tests.repositories import Repository
 
 
@@ -190,3 +190,16 @@ def test_an_author_is_one_pseudonym_whatever_the_case_of_the_address() -> None:
     assert author_of(b"Ada@Example.org") == author_of(b"ada@example.org ")
     assert author_of(b"ada@example.org").startswith("git:")
     assert len(author_of(b"")) == len("git:") + 12
+
+
+def test_the_newest_commit_that_changed_a_file_is_named(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r.git")
+    start = repository.commit({"a": "1", "b": "1", "c/d": "1", "e": "1"})
+    first = repository.commit({"a": "2", "b": "1", "c/d": "1", "e": "1"})
+    second = repository.commit({"a": "2", "c/d": "2", "e": "1"})
+    last = repository.commit({"a": "2", "c/d": "1", "e": "1"})
+    paths = ["a", "b", "c/d", "e", "never"]
+    told = last_changes(repository.git, start, last, paths, 1000)
+    assert told == {"a": first, "b": second, "c/d": last}
+    assert last_changes(repository.git, start, last, paths, 12) == {"c/d": last}
+    assert last_changes(repository.git, "5ca1ab1e" * 5, last, paths, 1000) == {}

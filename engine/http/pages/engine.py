@@ -88,4 +88,4 @@ async def show_views(request: web.Request) -> web.Response:
 
 
 def _about(view: object) -> str:
-    return (type(view).__doc__ or "").partition("\n")[0].rstrip(".")
+    return (type(view).__doc__ or "").partition("\n")[0].rstrip(".").replace("`", "")

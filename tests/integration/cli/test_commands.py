@@ -12,7 +12,11 @@ from typing import Any
 import anyio
 import pytest
 import yaml
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from engine.telemetry import spans
 from events.catalog import (
     ClusterLost,
     CorrectionApplied,
@@ -564,3 +568,31 @@ async def test_projects_are_chosen_by_flag_and_variable(
     assert "there are no repositories in project default" in empty.err
     monkeypatch.setenv("TRUEUP_PROJECT", "web")
     assert "shop" in (await trueup("get", "repositories")).out
+
+
+async def test_what_opentelemetry_is_asked_for_and_cannot_do_keeps_the_engine_from_starting(
+    trueup: Trueup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    done = await trueup("run")
+    assert done.code != 0
+    assert "OTEL_TRACES_EXPORTER" in done.err
+    assert "otlp" in done.err
+
+
+async def test_a_command_goes_on_with_the_trace_of_whoever_started_it(
+    trueup: Trueup, api: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans.use(provider.get_tracer("test"))
+    try:
+        monkeypatch.setenv("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        assert (await trueup("version")).code == 0
+    finally:
+        spans.use(None)
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "GET /v1/version"
+    assert span.parent is not None
+    assert span.parent.span_id == 0xB7AD6B7169203331

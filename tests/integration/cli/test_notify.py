@@ -101,7 +101,7 @@ async def test_a_replay_begins_at_a_position_of_the_log(
     for start in ("0", "100000"):
         refused = await trueup("notify", "replay", "ops", "--from", start)
         assert refused.code == 2
-        assert "position of the log" in refused.err
+        assert "position" in refused.err
     missing = await trueup("notify", "replay", "opps", "--from", "1")
     assert "did you mean ops?" in missing.err
 

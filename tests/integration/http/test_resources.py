@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from engine.resources.parse import check_values
+from engine.resources.record import declared
 from events.codec import fact_of
 from events.event import START, StreamName
 from tests.serving import Bench
@@ -234,3 +236,18 @@ async def test_odd_bodies_are_refused_with_a_problem(api: Bench, body: Any) -> N
     async with api.session.post(api.url + "/v1/resources", json=body) as answer:
         assert answer.status in (400, 422)
         assert (await answer.json(content_type=None))["code"] in ("bad-request", "refused")
+
+
+async def test_a_repeated_request_is_answered_though_a_control_repository_has_some_of_it(
+    api: Bench,
+) -> None:
+    governor = api.repository("platform", control=True)
+    await api.call("POST", "/v1/resources", governor, status=200)
+    owned = declared(check_values([api.cluster("dev")], "test")[0], owner="repo/default/platform")
+    await api.tell("cluster/default/dev", owned)
+    headers = {"Idempotency-Key": "once"}
+    body = [api.cluster("dev"), api.cluster("prod")]
+    first = await api.call("POST", "/v1/resources", body, status=200, headers=headers)
+    assert [item["result"] for item in first["results"]] == ["unchanged", "created"]
+    again = await api.call("POST", "/v1/resources", body, status=200, headers=headers)
+    assert again == first

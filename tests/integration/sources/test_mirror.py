@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
@@ -23,6 +17,7 @@ from engine.sources.connection import FetchLimits
 from engine.sources.failure import SourceError
 from engine.sources.mirror import Mirror, Mirrors, MirrorSettings
 from engine.sources.tree import ReadLimits
+from tests.remotes import Remote, Served
 from tests.repositories import Repository
 
 pytestmark = pytest.mark.anyio
@@ -382,99 +377,6 @@ async def test_mirrors_are_shared_only_by_those_with_the_same_credentials(tmp_pa
     assert mirrors.open("https://example.com/a", Credentials(token_file="/secrets/a")) is mine
     assert mirrors.open("https://example.com/a", Credentials(token_file="/secrets/b")) is not mine
     assert mirrors.open("https://example.com/a") is not mine
-
-
-class Remote:
-    """A web server that answers every request as it is told, and notes what it was shown."""
-
-    def __init__(
-        self,
-        status: int,
-        headers: dict[str, str],
-        handler: type[BaseHTTPRequestHandler] | None = None,
-    ) -> None:
-        self.shown: list[str] = []
-        self.release = threading.Event()
-        remote = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                remote.shown.append(self.headers.get("Authorization", ""))
-                if status == 0:
-                    remote.release.wait(30)
-                    return
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler or Handler)
-        self.server.daemon_threads = True
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/repository"
-
-    @contextmanager
-    def serving(self) -> Iterator[Remote]:
-        thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.release.set()
-            self.server.shutdown()
-            thread.join()
-            self.server.server_close()
-
-
-class Served(BaseHTTPRequestHandler):
-    """Serves the repositories below a folder with git's own http-backend."""
-
-    root: Path
-
-    def do_GET(self) -> None:
-        self.answer(b"")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        self.answer(body)
-
-    def answer(self, body: bytes) -> None:
-        path, _, query = self.path.partition("?")
-        environment = {
-            "PATH": os.environ["PATH"],
-            "GIT_PROJECT_ROOT": str(self.root),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-        }
-        done = subprocess.run(
-            ["git", "http-backend"], input=body, env=environment, capture_output=True, check=True
-        )
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
-        status = next((value for name, value in lines if name == "Status"), "200 OK")
-        self.send_response(int(status[:3]))
-        for name, value in lines:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 async def test_over_the_network_only_what_is_followed_is_fetched(

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from engine.decide.compare import CHANGED, DRIFTED, EXTRA, NEW, NO_SUCH_KIND, UNRECORDED, compare
+from engine.decide.compare import (
+    CHANGED,
+    DRIFTED,
+    EXTRA,
+    NEW,
+    NO_SUCH_KIND,
+    REDACTED,
+    UNRECORDED,
+    compare,
+)
+from engine.decide.show import all_differences
 from events.vocabulary import Desired, DifferenceKind, Health, ObjectRef, Presence, Verb
 from projections.clusters import ClusterDocument
 from tests.deciding import Stored, application, kinds, observed, ref_of, situation
@@ -173,6 +183,19 @@ def test_what_is_being_deleted_is_waited_for() -> None:
     found = compare(situation({MAP: "one"}, [there], stored))
     assert [(held.code, held.soft) for held in found.held] == [("terminating", False)]
     assert found.health is Health.PROGRESSING
+
+
+def test_where_a_body_was_redacted_the_object_is_applied_again() -> None:
+    stored = Stored()
+    there = observed(stored, MAP, live="two")
+    assert there.applied is not None
+    for digest in (there.applied.kept, there.body):
+        bodies = {name: body for name, body in stored.bodies.items() if name != digest}
+        made = replace(situation({MAP: "one"}, [there], stored), bodies=bodies)
+        found = compare(made)
+        assert [action.reason for action in found.repairs] == [DRIFTED]
+        assert [difference.after for difference in found.drift] == [REDACTED]
+        assert REDACTED in [difference.after for difference in all_differences(made)]
 
 
 def test_two_manifests_of_one_object_are_held_once_their_namespace_is_filled_in() -> None:

@@ -118,3 +118,24 @@ def test_an_injected_ca_bundle_is_allowed_where_injectors_write(
     live = obj(spec, updated(fields, "cert-manager-cainjector"))
     assert listed(live, ref=ObjectRef(api_version, kind, "", "x")) == []
     assert len(listed(live)) == 1
+
+
+def test_replicas_that_were_scaled_without_a_trace_are_told_without_an_author() -> None:
+    ref = ObjectRef("apps/v1", "Deployment", "default", "web")
+    kept = freeze(obj({"a": 1, "replicas": 1}, applied({"f:a": {}})))
+    assert kept is not None
+    scaled = obj({"a": 1, "replicas": 3}, applied({"f:a": {}}))
+    assert listed(scaled, kept, ref) == [(".spec.replicas", 3, "")]
+    assert listed(scaled, None, ref) != listed(scaled, kept, ref)
+    assert listed(obj({"a": 1, "replicas": 1}, applied({"f:a": {}})), kept, ref) == []
+    assert listed(scaled, kept, ObjectRef("example.com/v1", "Deployment", "default", "web")) == []
+
+
+def test_replicas_of_somebody_are_told_once_and_declared_ones_never() -> None:
+    ref = ObjectRef("apps/v1", "Deployment", "default", "web")
+    kept = freeze(obj({"a": 1}, applied({"f:a": {}})))
+    theirs = updated({"f:replicas": {}}, subresource="scale")
+    live = obj({"a": 1, "replicas": 3}, applied({"f:a": {}}), theirs)
+    assert listed(live, kept, ref) == [(".spec.replicas", 3, "other")]
+    declared = freeze(obj({"replicas": 2}, applied({"f:replicas": {}})))
+    assert listed(obj({"replicas": 3}, applied({})), declared, ref) == []

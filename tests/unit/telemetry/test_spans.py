@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from engine.clock import SystemClock
-from engine.logs import JsonLines, TextLines, in_trace
+from engine.logs import JsonLines, Seldom, TextLines, in_trace
 from engine.telemetry import spans
 from engine.telemetry.log import TracedLog, link_to
 from engine.telemetry.spans import Cause
@@ -137,6 +137,23 @@ async def test_a_log_that_is_away_costs_links_only(recorded: InMemorySpanExporte
     (span,) = recorded.get_finished_spans()
     assert span.status.is_unset
     assert not span.links
+
+
+def test_an_exporter_says_seldom_that_its_receiver_is_away() -> None:
+    seldom = Seldom("opentelemetry", 300)
+
+    def is_said(name: str, line: int, at: float) -> bool:
+        record = logging.makeLogRecord({"name": name, "lineno": line, "created": at})
+        return bool(seldom.filter(record))
+
+    exporter = "opentelemetry.exporter.otlp"
+    assert is_said(exporter, 7, 1000)
+    assert not is_said(exporter, 7, 1299)
+    assert is_said(exporter, 8, 1299)
+    assert is_said(exporter, 7, 1301)
+    assert is_said(exporter, 7, 900)  # the clock was set back
+    assert is_said("engine.reconcile", 7, 1301)
+    assert is_said("engine.reconcile", 7, 1301)
 
 
 def test_a_log_line_names_its_trace(recorded: InMemorySpanExporter) -> None:

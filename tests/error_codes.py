@@ -1,0 +1,83 @@
+"""Every stable code in the code base: found in its syntax, where codes are given names to."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("engine", "events", "projections")
+CALLS: dict[str, tuple[int, ...]] = {
+    "AccessRefused": (0,),
+    "AddressRefused": (0,),
+    "EmbeddedPostgresError": (0,),
+    "Held": (1,),
+    "JsonRefused": (0,),
+    "KindUnknown": (0,),
+    "KindUnreadable": (2,),
+    "ObjectRefused": (0,),
+    "Overrun": (0,),
+    "ReconcileHeld": (0,),
+    "Refusal": (1,),
+    "RenderRefused": (0,),
+    "SchemaRefused": (0,),
+    "Sent": (1,),
+    "SourceError": (0,),
+    "SourceFailed": (0,),
+    "Unreachable": (0,),
+    "YamlRefused": (0,),
+    "ClusterLost": (0,),
+    "ApiFailure": (0,),
+    "_Trouble": (0,),
+    "_refuse": (0,),
+    "_refused": (1, 2),
+    "_text": (2,),
+    "_unreadable": (0,),
+    "conflict": (0,),
+}
+"""Where a call takes a code: the places of its arguments."""
+_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def used() -> dict[str, set[str]]:
+    """Return each code with the files that give it."""
+    found: dict[str, set[str]] = {}
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if "simulator" in path.parts:
+                continue
+            for code in _codes(ast.parse(path.read_text())):
+                if _CODE.fullmatch(code):
+                    found.setdefault(code, set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def _codes(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
+            for place in CALLS.get(name, ()):
+                if place < len(node.args):
+                    yield from _texts(node.args[place])
+            for keyword in node.keywords:
+                if keyword.arg == "code":
+                    yield from _texts(keyword.value)
+        elif isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                if (
+                    isinstance(statement, ast.Assign)
+                    and ast.unparse(statement.targets[0]) == "code"
+                ):
+                    yield from _texts(statement.value)
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    """Yield the texts that an expression may come to, as far as it says them itself."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from _texts(node.body)
+        yield from _texts(node.orelse)
