@@ -112,8 +112,10 @@ def _sync(situation: Situation) -> tuple[SyncState, str, str]:
     if not target.assigned:
         return SyncState.UNASSIGNED, "unassigned", target.unassigned
     if situation.corrections.plan:
-        number = len(situation.corrections.plan.actions)
-        return SyncState.PENDING, "correcting", f"correcting {number} objects"
+        plan = situation.corrections.plan
+        number = len(plan.actions)
+        more = f" of {number + plan.remaining}" if plan.remaining else ""
+        return SyncState.PENDING, "correcting", f"correcting {number}{more} objects"
     if suspension:
         return SyncState.SUSPENDED, "suspended", f"by {suspension.actor}: {suspension.reason}"
     if failure:

@@ -49,9 +49,17 @@ async def test_five_thousand_objects_are_synced_watched_mended_and_pruned(
     since = plane.audit.position()
     started = time.monotonic()
     commit = app.commit(objects[0])
+    held = await app.event("ReconcileHeld")
+    assert held["code"] == "prune-limit"
+    # Approved whole, and carried out in as many plans as it takes.
+    place = f"/v1/targets/default/{app.target}"
+    plan = (await product.call("GET", f"{place}/plan"))["plan"]
+    await product.call("POST", f"{place}/approve", {"plan": plan, "reason": "the season is over"})
     await app.synced(commit, timeout=300)
     print(f"pruned after {time.monotonic() - started:.1f} s")
     left = await plane.get("configmap", "-n", namespace, "-l", "trueup.dev/owner")
     assert [item["metadata"]["name"] for item in left["items"]] == ["c0000"]
     written = [event.object_ref.name for event in plane.audit.writes(ENGINE, since)]
     assert len(written) == OBJECTS - 1
+    causes = {plan["cause"] for plan in (await app.events("CorrectionPlanned"))[-5:]}
+    assert causes == {"approval"}
