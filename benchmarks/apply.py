@@ -8,14 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from benchmarks.frame import CannotRun, Figure, alternate, cpu, peak_memory, say
+from benchmarks.support.engine import first_sync, prepared
 from benchmarks.support.places import REAL, SIMULATED, Place, place
-from benchmarks.support.shops import OBJECTS, WIDTH, bare_loop, files, make_namespace
-from tests.e2e.product import Product, resource
-
-_POLL = 0.2
+from benchmarks.support.shops import OBJECTS, WIDTH, bare_loop, make_namespace
+from tests.e2e.product import Product
 
 
 async def figures(
@@ -83,12 +80,10 @@ class _Runs:
         """Declare all applications at once and wait for the last one; return applies a second."""
         namespace = await self.namespace(cluster)
         async with Product(folder / namespace) as product:
-            product.repository("shops").commit(files(self._names))
-            await product.cluster("one", cluster.kubeconfig)
+            await prepared(product, cluster, self._names)
             before, pid = cpu(product.engine.pid), product.engine.pid
             started = time.perf_counter()
-            await product.declare(*self._resources(product, namespace))
-            await self._synced(product)
+            await first_sync(product, namespace, self._names)
             seconds = time.perf_counter() - started
             applies = OBJECTS * len(self._names)
             self.memory.append(peak_memory(pid))
@@ -99,31 +94,3 @@ class _Runs:
             f" {self.cpu[-1]:.2f} ms of CPU an apply"
         )
         return rate
-
-    def _resources(self, product: Product, namespace: str) -> list[dict[str, object]]:
-        url = f"file://{product.folder}/git/shops.git"
-        return [
-            resource("Repository", "shops", url=url, interval="1h"),
-            *(
-                resource(
-                    "Application",
-                    name,
-                    source={"repository": "shops", "path": f"apps/{name}"},
-                    render={"type": "plain"},
-                    targets={"clusters": ["one"], "namespace": namespace},
-                )
-                for name in self._names
-            ),
-        ]
-
-    async def _synced(self, product: Product) -> None:
-        waiting = {f"target/default/{name}@one" for name in self._names}
-        seen = 0
-        while waiting:
-            await anyio.sleep(_POLL)
-            events = await product.events(seen, type="TargetSynced,CorrectionFailed")
-            for event in events:
-                if event["type"] == "CorrectionFailed":
-                    raise RuntimeError(f"a correction failed: {event['payload']}")
-                waiting.discard(event["stream"])
-                seen = event["position"]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import anyio.to_thread
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -136,6 +137,11 @@ class Controller:
         except Refused as refused:
             await self._refuse(standing, refused.problems)
             return
+        # Links on the way are followed, which may take a disk's time.
+        outside = await anyio.to_thread.run_sync(_outside, self._roots, wanted)
+        if outside:
+            await self._refuse(standing, outside)
+            return
         await self._take(standing, wanted)
 
     async def _take(self, standing: Standing, wanted: Sequence[Located]) -> None:
@@ -178,11 +184,9 @@ class Controller:
             place=standing.spec.control_path,
             allow_empty=standing.spec.control_allow_empty,
         )
-        found = plan(control, wanted, known, await governors(reader, owners))
-        objections = [
-            *check_roots(self._roots, resources),
-            *await check_references(reader, resources, found.leaving),
-        ]
+        governing = await governors(reader, owners)
+        found = await anyio.to_thread.run_sync(plan, control, wanted, known, governing)
+        objections = await check_references(reader, resources, found.leaving)
         problems = [
             *found.problems,
             *_placed(objections, wanted),
@@ -323,6 +327,10 @@ async def _in_use(
             message = f"no longer declares {change.fact.kind} {name}, which is named by {shown}"
             problems.append(Problem(change.file, 0, "", message, "change what names it first"))
     return problems
+
+
+def _outside(roots: Roots, wanted: Sequence[Located]) -> list[Problem]:
+    return _placed(check_roots(roots, [item.resource for item in wanted]), wanted)
 
 
 def _placed(objections: Iterable[Objection], wanted: Sequence[Located]) -> list[Problem]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from engine.clusters.cluster import Cluster
+from engine.clusters.kept import KeptForms
 from engine.clusters.memory import Baseline
 from engine.clusters.settings import ClusterSettings
 from engine.notify.outbox import Means, Outbox
@@ -20,9 +21,10 @@ from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
 from engine.supervise import Children
 from events.catalog import NotificationReplayRequested, NotificationTestRequested
+from events.codec import fact_of
 from events.event import Event, Position, StreamName
 from events.log import EventLog
-from projections.alerts import ALERT_TYPES
+from projections.alerts import ALERT_TYPES, alert_of
 from projections.clusters import CLUSTERS
 from projections.declared import DeclaredDocument
 from projections.observed import OBSERVED
@@ -125,6 +127,8 @@ class ClusterWorld:
     ) -> None:
         self._children, self._log, self._views = children, log, views
         self._redactor, self._clock, self._settings = redactor, clock, settings
+        # One for all: what an application has on a hundred clusters is held once.
+        self._kept = KeptForms(log, clock, settings)
         self._clusters: dict[str, Cluster] = {}
 
     def port(self, cluster_stream: str) -> ClusterPort | None:
@@ -149,6 +153,7 @@ class ClusterWorld:
             baselines=RecordedCluster(self._views, stream),
             clock=self._clock,
             settings=self._settings,
+            kept=self._kept,
         )
         await self._children.remove(stream)
         self._clusters[stream] = cluster
@@ -187,7 +192,8 @@ class NotificationWorld:
             outbox = self._outboxes.get(event.stream)
             if outbox is not None and event.type in _REQUESTS:
                 outbox.ask()
-            is_news = is_news or event.type in ALERT_TYPES
+            if not is_news and event.type in ALERT_TYPES:
+                is_news = alert_of(event, fact_of(event)) is not None
         if is_news:
             self.missed()
 

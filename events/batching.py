@@ -6,26 +6,30 @@ other, as if each had been alone; one that is refused leaves no trace in those a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from events.codec import encode, type_of
-from events.event import Blob, EventId, NewEvent, Position, StreamName, Version
+from events.event import Actor, Blob, EventId, NewEvent, Position, StreamName, Version
 from events.limits import MAX_BYTES, MAX_PAYLOAD, REMEMBERED, check_blobs, check_events, made_at
 from events.log import Appended, IdReused, LogError, WrongVersion
 
+Content = tuple[StreamName, str, int, Actor, Position | None, str, bytes]
+"""What an event says, by which a retry is told from another event of the same id.
+
+When it was said and in which trace are left out: a retry that was put together afresh is still a
+retry. So is the expected version, which is a condition and no content.
+"""
+
 
 class Prepared(Struct, frozen=True, gc=False):
-    """An event ready to be written. `digest` tells a retry from another event of the same id."""
+    """An event ready to be written."""
 
     new: NewEvent
     type: str
     schema: int
     payload: bytes
-    digest: bytes
 
 
 class Command(Struct, frozen=True):
@@ -41,7 +45,7 @@ class Known(Struct, frozen=True):
 
     position: Position
     version: Version
-    digest: bytes
+    content: Content
 
 
 class State(Struct, frozen=True):
@@ -63,6 +67,14 @@ class Row(Struct, frozen=True, gc=False):
     position: Position
     version: Version
     prepared: Prepared
+
+    @property
+    def content(self) -> Content:
+        """What it says."""
+        item = self.prepared
+        new = item.new
+        said = (new.stream, item.type, item.schema, new.actor, new.causation, new.correlation)
+        return *said, item.payload
 
 
 class Head(Struct, frozen=True):
@@ -100,26 +112,14 @@ def _prepare(event: NewEvent) -> Prepared:
             f"{name} on {event.stream} has {len(payload)} bytes; at most {MAX_PAYLOAD}: "
             "split it, or keep its bodies as blobs"
         )
-    return Prepared(event, name, schema, payload, _content(event, name, schema, payload))
-
-
-def _content(event: NewEvent, name: str, schema: int, payload: bytes) -> bytes:
-    """Digest what an event says.
-
-    When it was said and in which trace are left out: a retry that was put together afresh is
-    still a retry. So is the expected version, which is a condition and no content.
-    """
-    said = (event.stream, name, schema, event.actor, event.causation, event.correlation)
-    digest = hashlib.blake2b(msgspec.json.encode(said), digest_size=16)
-    digest.update(payload)
-    return digest.digest()
+    return Prepared(event, name, schema, payload)
 
 
 def decide(commands: Sequence[Command], state: State) -> Decision:
     """Give every event of every command its position and version, or refuse the command."""
     rows: list[Row] = []
     versions = dict(state.versions)
-    ids = dict(state.ids)
+    ids: dict[EventId, Known | Row] = dict(state.ids)
     outcomes: list[Appended | LogError] = []
     for command in commands:
         outcome = _retried(command, ids) or _refusal(command, versions, state.now)
@@ -127,18 +127,14 @@ def decide(commands: Sequence[Command], state: State) -> Decision:
             placed = _place(command, versions, Position(state.position + len(rows)))
             rows += placed
             for row in placed:
-                ids[row.prepared.new.event_id] = _known(row)
+                ids[row.prepared.new.event_id] = row
             positions = tuple(row.position for row in placed)
             outcome = Appended(positions, tuple(row.version for row in placed))
         outcomes.append(outcome)
     return Decision(rows, _heads(rows, state.versions), outcomes)
 
 
-def _known(row: Row) -> Known:
-    return Known(row.position, row.version, row.prepared.digest)
-
-
-def _retried(command: Command, ids: Mapping[EventId, Known]) -> Appended | LogError | None:
+def _retried(command: Command, ids: Mapping[EventId, Known | Row]) -> Appended | LogError | None:
     """Answer a command that was here before; None for a new one."""
     known = [ids.get(item.new.event_id) for item in command.events]
     if not any(known):
@@ -150,7 +146,7 @@ def _retried(command: Command, ids: Mapping[EventId, Known]) -> Appended | LogEr
                 f"event {item.new.event_id} is new, and others of its append were appended before: "
                 "append the same events again, or new ones under new ids"
             )
-        if before.digest != item.digest:
+        if before.content != Row(before.position, before.version, item).content:
             return IdReused(
                 f"event id {item.new.event_id} was used before, at position {before.position}, "
                 "for another event: give each event an id of its own"

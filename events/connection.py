@@ -19,8 +19,9 @@ STATEMENT_TIMEOUT = 60.0
 HEARING = 0.05
 """Seconds before a second try: where one connection broke, the idle ones have too, and the pool
 hears of it in this time."""
-_STALE = "TU001"
-"""What our own SQL raises where the log is not as the caller thought (see the migrations)."""
+_STALE = ("TU001", "23505")
+"""What our own SQL raises where the log is not as the caller thought (see the migrations), and a
+unique index: an id that was used, a position that is taken."""
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes of what may be otherwise later: connection, a read-only or restarting server,
 credentials, a database that is not there, deadlock, resources, locks, an operator, its disk."""
@@ -93,7 +94,7 @@ def translated() -> Iterator[None]:
 
 def _meaning(error: asyncpg.PostgresError) -> LogError:
     state = error.sqlstate or ""
-    if state == _STALE:
+    if state in _STALE:
         return Stale(error.args[0])
     said = f"{error.args[0]} (SQLSTATE {state})"
     # 08: connection; 57P01 to 57P03: shut down, crashed, starting up.

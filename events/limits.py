@@ -31,6 +31,9 @@ _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _INT64 = 2**63
+_REMEMBERED_TEXTS = 10_000
+_writable: set[str] = set()
+"""Texts that were looked at and are good: the same streams and actors come again and again."""
 
 
 def check_events(events: Sequence[NewEvent]) -> None:
@@ -61,14 +64,22 @@ def _check_event(event: NewEvent) -> None:
         ("correlation", event.correlation),
         ("traceparent", event.traceparent),
     ):
-        if _UNWRITABLE.search(text):
-            raise ValueError(f"the {what} {text!r} has a control character or half a character")
-        if len(text) * 4 > MAX_NAME and len(text.encode()) > MAX_NAME:
-            raise ValueError(f"a {what} of more than {MAX_NAME} bytes: {text[:60]!r}…")
+        if text not in _writable:
+            _check_text(what, text)
     if not 0 <= event.occurred_at < _INT64:
         raise ValueError(f"occurred_at {event.occurred_at} is not in microseconds since 1970")
     if event.causation is not None and not 0 < event.causation < _INT64:
         raise ValueError(f"causation {event.causation} is not a position")
+
+
+def _check_text(what: str, text: str) -> None:
+    if _UNWRITABLE.search(text):
+        raise ValueError(f"the {what} {text!r} has a control character or half a character")
+    if len(text) * 4 > MAX_NAME and len(text.encode()) > MAX_NAME:
+        raise ValueError(f"a {what} of more than {MAX_NAME} bytes: {text[:60]!r}…")
+    if len(_writable) >= _REMEMBERED_TEXTS:
+        _writable.clear()
+    _writable.add(text)
 
 
 def check_blobs(blobs: Collection[Blob]) -> None:

@@ -62,7 +62,7 @@ class MemoryLog:
             event = _event(row, Micros(now))
             self._events.append(event)
             self._streams[event.stream].append(event)
-            self._ids[event.event_id] = Known(row.position, row.version, row.prepared.digest)
+            self._ids[event.event_id] = Known(row.position, row.version, row.content)
         if decision.rows:
             self._changed.give()
         return outcome

@@ -20,9 +20,10 @@ from events import blobs as bodies
 from events.batching import Command, Decision, Known, State, decide
 from events.connection import HEARING, ConnectionLost, Stale, discard, translated
 from events.event import EventId, Position, StreamName, Version
-from events.limits import REMEMBERED, digest_bytes, made_at
+from events.limits import digest_bytes, made_at
 from events.log import Appended, LogError, LogUnavailable
 from events.queries import load
+from events.writing import write
 
 SQL = load("events", "log.sql")
 _BATCH_EVENTS = 2000
@@ -235,7 +236,7 @@ class Writer:
                 await connection.fetchval(SQL["clock"], 0),
                 {row[0]: row[1] for row in await connection.fetch(SQL["versions"], list(streams))},
                 {
-                    EventId(row[0]): Known(row[1], row[2], row[3])
+                    EventId(row[0]): Known(row[1], row[2], tuple(row[3:10]))
                     for row in await connection.fetch(SQL["known_ids"], ids)
                 },
             )
@@ -280,34 +281,7 @@ class Writer:
         fresh: dict[bytes, bytes] | None = None,
     ) -> int | None:
         """Write a decision; return when it was recorded, None where the log is not at `base`."""
-        items = [row.prepared for row in decision.rows]
-        news = [item.new for item in items]
-        heads = decision.heads.values()
-        recorded: int | None = await connection.fetchval(
-            SQL["append"],
-            base,
-            oldest,
-            REMEMBERED,
-            list(fresh or ()),
-            list((fresh or {}).values()),
-            list(decision.heads),
-            [head.base for head in heads],
-            [head.version for head in heads],
-            [head.position for head in heads],
-            [new.stream for new in news],
-            [row.version for row in decision.rows],
-            [new.event_id for new in news],
-            [item.digest for item in items],
-            [item.type for item in items],
-            [item.schema for item in items],
-            [new.occurred_at for new in news],
-            [new.actor for new in news],
-            [new.causation for new in news],
-            [new.correlation for new in news],
-            [new.traceparent for new in news],
-            [item.payload for item in items],
-        )
-        return recorded
+        return await write(connection, base, decision, oldest=oldest, fresh=fresh or {})
 
     def _note(self, decision: Decision, recorded: int) -> None:
         """Remember what the log is like after a batch, and tell that it grew."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import aiohttp
 import anyio
 import orjson
 import yaml
@@ -16,6 +17,7 @@ OBJECTS = 4
 WIDTH = 16
 """Requests in flight: as many as the engine sends to one cluster."""
 
+_APPLY = {"fieldManager": "bare", "force": "true"}
 _PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts/{}",
     "Service": "/api/v1/namespaces/{}/services/{}",
@@ -101,27 +103,40 @@ async def make_namespace(place: Place, name: str) -> None:
         answer.raise_for_status()
 
 
+def url_of(place: Place, namespace: str, kind: str, name: str) -> str:
+    """Return the address of one of an application's objects."""
+    return place.server + _PATHS[kind].format(namespace, name)
+
+
+def applies(place: Place, namespace: str, names: list[str]) -> list[tuple[str, bytes]]:
+    """Return address and body of every object's apply, marked as the engine marks its own."""
+    return [
+        (url_of(place, namespace, each["kind"], name), _marked(each, namespace))
+        for name in names
+        for each in objects(name)
+    ]
+
+
+async def bare_apply(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+    """Apply one object server-side; raises aiohttp.ClientResponseError where it is refused."""
+    headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
+    async with session.patch(url, data=body, params=_APPLY, headers=headers) as answer:
+        answer.raise_for_status()
+        await answer.read()
+
+
 async def bare_loop(place: Place, namespace: str, names: list[str]) -> float:
     """Apply the applications' objects, and nothing else; return applies a second.
 
     The bodies carry a label and an annotation as the engine's do, and are encoded beforehand.
     """
-    prepared = [
-        (place.server + _PATHS[each["kind"]].format(namespace, name), _marked(each, namespace))
-        for name in names
-        for each in objects(name)
-    ]
-    params = {"fieldManager": "bare", "force": "false"}
-    headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
+    prepared = applies(place, namespace, names)
     waiting = iter(prepared)
     async with place.session() as session:
 
         async def worker() -> None:
             for url, body in waiting:
-                sent = session.patch(url, data=body, params=params, headers=headers)
-                async with sent as answer:
-                    answer.raise_for_status()
-                    await answer.read()
+                await bare_apply(session, url, body)
 
         started = time.perf_counter()
         async with anyio.create_task_group() as group:

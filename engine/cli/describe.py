@@ -23,6 +23,7 @@ from engine.cli.output import (
     safe,
     say,
     styled,
+    tell,
 )
 
 RECENT = 10
@@ -60,7 +61,7 @@ async def describe(
     _heading("Recent events")
     for event in events:
         for line in narrate(event):
-            say(f"  {line}")
+            tell(f"  {line}")
     return 0
 
 
@@ -183,6 +184,9 @@ def _resource(item: Any) -> None:
     _heading("Declared as")
     for line in _yaml_lines(item["resource"]):
         say(f"  {line}")
+    if item["kind"] == "Notification":
+        _delivery(item["state"])
+        return
     _heading("State")
     print_fields(_flat(item["state"]), "  ")
     _configuration(item)
@@ -190,6 +194,29 @@ def _resource(item: Any) -> None:
     if targets:
         _heading("Targets")
         show(COLUMNS["targets"], targets, wide=False)
+
+
+def _delivery(state: Any) -> None:
+    """How the delivery of a notification fares."""
+    failing, last, tested = state["failing"], state["last"], state["tested"]
+    _heading("Delivery")
+    print_fields(
+        {
+            "State": "stopped" if state["stopped"] else "failing" if failing else "ok",
+            "Failing since": _when(failing["since"]) if failing else "",
+            "Why": f"{failing['code']}: {failing['message']}" if failing else "",
+            "Delivered": state["delivered"],
+            "Refused": state["refused"] or "",
+            "Last": f"{_when(last['at'])} {last['kind']} (position {last['position']})"
+            if last
+            else "",
+            "Through": f"position {state['through']}",
+            "Last test": f"{_when(tested['at'])} {tested.get('message') or 'delivered'}"
+            if tested
+            else "",
+        },
+        "  ",
+    )
 
 
 def _configuration(item: Any) -> None:

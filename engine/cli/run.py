@@ -46,7 +46,7 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
 
 
 def _ready(url: str) -> None:
-    note(f"Trueup serves {url}; stop it with Ctrl-C")
+    note(f"Trueup serves {url} (`trueup login` prints a link to look at it); stop it with Ctrl-C")
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

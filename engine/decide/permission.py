@@ -52,6 +52,16 @@ def granted_request(situation: Situation) -> Request | None:
     return situation.open_request if situation.is_fetched else None
 
 
+def objects(number: int, verb: str) -> str:
+    """Say what so many objects do, for example `objects(2, "differ")`."""
+    if number != 1:
+        return f"{number} objects {verb}"
+    return f"1 object {_OF_ONE.get(verb, verb)}"
+
+
+_OF_ONE = {"are": "is", "differ": "differs"}
+
+
 def withhold_prunes(situation: Situation, found: Findings) -> Findings:
     """Take the deletions out that nobody has confirmed, where somebody must."""
     spec, request = situation.spec, granted_request(situation)
@@ -65,7 +75,9 @@ def withhold_prunes(situation: Situation, found: Findings) -> Findings:
         code, why = PRUNE_LIMIT, f"more than {spec.sync.prune_limit} % of {present} (pruneLimit)"
     else:
         return found
-    message = f"{number} objects are no longer desired; {why}: sync with --prune, or approve a plan"
+    message = (
+        f"{objects(number, 'are')} no longer desired; {why}: sync with --prune, or approve a plan"
+    )
     first = found.prunes[0].ref
     return replace(found, prunes=[], held=[*found.held, Held(first, code, message)])
 
@@ -111,9 +123,9 @@ def hold(situation: Situation, found: Findings, approval: Approval | None) -> Re
         return ReconcileHeld("retries-exhausted", message)
     number = len(found.changes) + len(found.repairs) + len(found.prunes)
     if spec.sync.mode == "manual":
-        return ReconcileHeld("manual", f"{number} objects differ; sync.mode is manual")
+        return ReconcileHeld("manual", f"{objects(number, 'differ')}; sync.mode is manual")
     if not spec.sync.self_heal and not found.changes and not found.prunes:
-        return ReconcileHeld("self-heal-off", f"{number} objects drifted; sync.selfHeal is off")
+        return ReconcileHeld("self-heal-off", f"{objects(number, 'drifted')}; sync.selfHeal is off")
     return None
 
 

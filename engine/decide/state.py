@@ -113,9 +113,10 @@ def _sync(situation: Situation) -> tuple[SyncState, str, str]:
         return SyncState.UNASSIGNED, "unassigned", target.unassigned
     if situation.corrections.plan:
         plan = situation.corrections.plan
-        number = len(plan.actions)
-        more = f" of {number + plan.remaining}" if plan.remaining else ""
-        return SyncState.PENDING, "correcting", f"correcting {number}{more} objects"
+        number, every = len(plan.actions), len(plan.actions) + plan.remaining
+        some = f"{number} of {every}" if plan.remaining else f"{number}"
+        objects = "object" if every == 1 else "objects"
+        return SyncState.PENDING, "correcting", f"correcting {some} {objects}"
     if suspension:
         return SyncState.SUSPENDED, "suspended", f"by {suspension.actor}: {suspension.reason}"
     if failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -78,8 +79,8 @@ def _unconnected(error: OSError) -> Sent:
         return Sent(End.FAILED, error.code, error.message)
     if isinstance(error, ssl.SSLError):
         return Sent(End.FAILED, "tls", f"TLS failed ({_name(error)})")
-    reason = error.strerror or _name(error)
-    return Sent(End.FAILED, "unreachable", f"no connection to the receiver ({reason[:200]})")
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else _name(error)
+    return Sent(End.FAILED, "unreachable", f"no connection to the receiver ({reason})")
 
 
 def _name(error: BaseException) -> str:

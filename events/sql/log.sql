@@ -9,7 +9,10 @@ SELECT add_event_partitions($1, $2)
 
 -- name: append
 SELECT append_events(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+
+-- name: reserve
+SELECT reserve_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: head
 -- The last position; $1 is one that is known to exist, so that older partitions are left alone.
@@ -28,7 +31,8 @@ SELECT version FROM stream_head WHERE stream = $1
 SELECT stream, version FROM stream_head WHERE stream = ANY($1::text[])
 
 -- name: known_ids
-SELECT i.id::text, i.position, e.version, i.digest
+SELECT i.id::text, i.position, e.version, e.stream, e.type, e.schema, e.actor, e.causation,
+    e.correlation, e.payload
 FROM event_id AS i JOIN events AS e ON e.position = i.position
 WHERE i.id = ANY($1::uuid[])
 

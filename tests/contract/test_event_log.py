@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from engine.embedded import EmbeddedPostgres
+from events import writing
 from events.batching import prepare
 from events.catalog import ClusterLost, CommitSeen, SourceFailed, SourceRecovered
 from events.codec import UnknownFact, fact_of
@@ -39,11 +40,16 @@ pytestmark = pytest.mark.anyio
 A, B, C = StreamName("repo/default/a"), StreamName("app/default/b"), StreamName("target/x/b@c")
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
+@pytest.fixture(params=["memory", "postgres", "postgres-copy"])
+async def log(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[EventLog]:
     if request.param == "memory":
         yield MemoryLog(now)
         return
+    if request.param == "postgres-copy":
+        # Every append as a large one is written.
+        monkeypatch.setattr(writing, "LARGE", 1)
     server: EmbeddedPostgres = request.getfixturevalue("postgres")
     async with fresh_database(server) as dsn, open_log(dsn) as log:
         yield log

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from engine.embedded import EmbeddedPostgres
+from events import writing
 from events.catalog import Fact, SourceFailed, SourceRecovered
 from events.event import Blob, Event, NewEvent, Position, StreamName, Version, blob
 from events.log import Appended, EventLog, IdReused, WrongVersion
@@ -209,7 +211,12 @@ def test_the_log_in_memory_is_as_the_model() -> None:
     check(opener, 60)
 
 
-def test_the_log_in_postgres_is_as_the_model(postgres: EmbeddedPostgres) -> None:
+@pytest.mark.parametrize("large", [writing.LARGE, 2], ids=["by statement", "by copy too"])
+def test_the_log_in_postgres_is_as_the_model(
+    postgres: EmbeddedPostgres, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "LARGE", large)
+
     @asynccontextmanager
     async def opener() -> AsyncIterator[EventLog]:
         async with fresh_database(postgres) as dsn, open_log(dsn) as log:

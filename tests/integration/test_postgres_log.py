@@ -400,7 +400,7 @@ async def test_ids_are_forgotten_after_seven_days_and_then_refused(dsn: str) -> 
         await log.append([young, new(A)])
     old = event_id(now() - 8 * day)
     async with connected(dsn) as admin:
-        await admin.execute("INSERT INTO event_id VALUES ($1, 1, '')", old)
+        await admin.execute("INSERT INTO event_id VALUES ($1, 1)", old)
 
         async def forgotten() -> bool:
             return await admin.fetchval("SELECT count(*) FROM event_id") == 2

@@ -171,7 +171,7 @@ def test_manual_mode_holds_and_a_fetched_request_lets_it_go_on() -> None:
     manual = application(mode="manual")
     held = one(decide(situation({MAP: "one"}, application=manual)).facts, ReconcileHeld)
     assert isinstance(held, ReconcileHeld)
-    assert (held.code, held.message) == ("manual", "1 objects differ; sync.mode is manual")
+    assert (held.code, held.message) == ("manual", "1 object differs; sync.mode is manual")
     asked = situation(
         {MAP: "one"},
         application=manual,

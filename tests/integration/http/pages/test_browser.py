@@ -206,7 +206,7 @@ async def test_a_page_says_when_it_is_cut_off(chromium: Chromium, api: Bench) ->
         await another.goto("/views")
         await another.get_by_role("button", name="Log out").click()
         await expect(another.get_by_role("heading", name="Log in")).to_be_visible()
-        await expect(page.locator(".live")).to_have_text("disconnected", timeout=15_000)
+        await expect(page.locator(".live")).to_contain_text("disconnected", timeout=15_000)
 
 
 async def test_everything_can_be_done_with_the_keyboard(chromium: Chromium, api: Bench) -> None:
@@ -246,7 +246,7 @@ async def test_filters_go_into_the_address_and_back(chromium: Chromium, api: Ben
     await trouble(api)
     async with window(chromium, api) as page:
         await page.get_by_role("combobox", name="State").select_option("held")
-        await page.wait_for_url("**/?*state=held*")
+        await page.wait_for_url("**/?state=held")
         await expect(page.locator("#fleet tbody tr")).to_have_count(1)
         await page.reload()
         await expect(page.locator("#fleet tbody tr")).to_have_count(1)
