@@ -147,12 +147,11 @@ class Reconciler:
             if appended is None:
                 continue
             if decision.plan is None:
+                # Decided once more, nothing would be: whatever else happens calls us again.
                 await self._views.reached(appended)
-                if decision.until:
-                    return decision.until
-            else:
-                fact = await self._carry_out(situation, decision.plan, appended, port)
-                seen.ended(situation, decision.plan, fact, self._clock.now())
+                return decision.until
+            fact = await self._carry_out(situation, decision.plan, appended, port)
+            seen.ended(situation, decision.plan, fact, self._clock.now())
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:

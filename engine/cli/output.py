@@ -36,6 +36,8 @@ _WORDS = {
     "connected": "green",
     "created": "green",
     "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
     "failed": "red",
     "degraded": "red",
     "lost": "red",

@@ -189,6 +189,22 @@ def _engine() -> Iterator[Operation]:
         answer=shapes.Version,
     )
     yield Operation(
+        method="GET",
+        path="/v1/views",
+        id="listViews",
+        tag="engine",
+        summary="List the views: how far each is, how many documents it has, what of it is parked.",
+        answer=shapes.ViewList,
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/doctor",
+        id="showCheckup",
+        tag="engine",
+        summary="Look at database, disk, clocks, renderer, views, repositories and clusters, now.",
+        answer=shapes.Checkup,
+    )
+    yield Operation(
         method="POST",
         path="/v1/views/{view}/rebuild",
         id="rebuildView",
