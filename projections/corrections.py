@@ -32,12 +32,16 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     facts: Facts
     actions: tuple[Action, ...]
     drift_case: str = ""
+    approval: int = 0
+    remaining: int = 0
+    rest: str = ""
 
 
 class Ended(Struct, frozen=True, omit_defaults=True):
     """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed.
 
     `failed` has the identities of the objects whose action did not come to its end.
+    `rest` is the digest of what its approval covers and it did not hold.
     """
 
     plan: int
@@ -52,6 +56,8 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     retry_at: int = 0
     drift_case: str = ""
     failed: tuple[str, ...] = ()
+    approval: int = 0
+    rest: str = ""
 
 
 class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
@@ -97,6 +103,9 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                     facts=fact.facts,
                     actions=fact.actions,
                     drift_case=fact.drift_case,
+                    approval=fact.approval,
+                    remaining=fact.remaining,
+                    rest=fact.rest,
                 )
                 return replace(known, plan=plan)
             case CorrectionApplied() | CorrectionFailed() | CorrectionAbandoned() if (
@@ -161,6 +170,8 @@ def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended |
         actions=len(plan.actions),
         facts=plan.facts,
         drift_case=plan.drift_case,
+        approval=plan.approval,
+        rest=plan.rest,
     )
 
 

@@ -43,6 +43,8 @@ PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
 """What a correction can be for."""
 DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
+PLAN_ACTIONS = 250
+"""How many actions one plan holds, so that its outcome fits into one event; the others follow."""
 HOLD_LISTED = 20
 """How many objects a hold names."""
 
@@ -185,6 +187,8 @@ def _plan(
     situation: Situation, actions: tuple[Action, ...], approval: Approval | None = None
 ) -> CorrectionPlanned:
     last, synced = situation.corrections.last, situation.target.synced
+    attempt = permission.attempt(situation)
+    part, rest = _part(actions, attempt)
     repairs = [action.reason == DRIFTED for action in actions]
     drift_only = all(repairs)
     if last and last.code == "abandoned":
@@ -209,12 +213,28 @@ def _plan(
             observed=max((doc.seen for doc in situation.observed.values()), default=0),
             target=situation.target.position,
         ),
-        actions=actions,
+        actions=part,
         cause=cause,
-        attempt=permission.attempt(situation),
+        attempt=attempt,
         drift_case=_case(situation) if any(repairs) else "",
         approval=approval.position if approval else 0,
+        remaining=len(rest),
+        rest=permission.plan_digest(situation.desired.commit, rest) if approval and rest else "",
     )
+
+
+def _part(
+    actions: tuple[Action, ...], attempt: int
+) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+    """Return the actions of this plan, and those that are left for the next ones.
+
+    The first ones, but each attempt after a failure begins further on, so that actions that fail
+    again and again do not keep the others from being tried.
+    """
+    parts = -(-len(actions) // PLAN_ACTIONS)
+    start = (attempt - 1) % max(parts, 1) * PLAN_ACTIONS
+    end = start + PLAN_ACTIONS
+    return actions[start:end], actions[:start] + actions[end:]
 
 
 def _case(situation: Situation) -> str:
