@@ -101,10 +101,12 @@ async def _roll_out(product: Product, source: Path, names: list[str]) -> None:
             targets={"clusters": names, "namespace": "default"},
         ),
     )
+    synced = 0
     with anyio.fail_after(_ROLL_OUT):
-        for name in names:
-            while (await product.status(f"shops@{name}"))["sync"] != "synced":  # noqa: ASYNC110
-                await anyio.sleep(_POLL)
+        while synced < len(names):
+            await anyio.sleep(_POLL)
+            found = await product.call("GET", "/v1/targets/default", limit=1000)
+            synced = sum(item["sync"] == "synced" for item in found["items"])
 
 
 async def _watch(product: Product, every: float) -> None:

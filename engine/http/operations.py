@@ -190,6 +190,14 @@ def _engine() -> Iterator[Operation]:
     )
     yield Operation(
         method="GET",
+        path="/v1/views",
+        id="listViews",
+        tag="engine",
+        summary="List the views: how far each is, how many documents it has, what of it is parked.",
+        answer=shapes.ViewList,
+    )
+    yield Operation(
+        method="GET",
         path="/v1/doctor",
         id="showCheckup",
         tag="engine",

@@ -81,6 +81,36 @@ class Version(Struct):
     actor: str
 
 
+class ParkedPart(Struct):
+    """A document (or a stream) that a view no longer folds, since an event that failed."""
+
+    scope: Literal["key", "stream"]
+    name: str
+    position: int
+    message: str
+
+
+class View(Struct):
+    """A view. `documents` is null where it files positions under subjects instead."""
+
+    name: str
+    about: str
+    documents: int | None
+    position: Seen
+    lag: int
+    parked_count: int
+    parked: list[ParkedPart]
+
+
+class ViewList(Struct):
+    """All views. `rate` is how many events a second the log grew by of late."""
+
+    items: list[View]
+    rate: float
+    head: Seen
+    position: Seen
+
+
 class Event(Struct):
     """One event of the log. `payload` is the fact, as it is stored."""
 

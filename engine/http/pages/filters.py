@@ -7,7 +7,7 @@ page of a fleet reads the fleet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -30,6 +30,8 @@ from projections.targets import TARGETS, TargetDocument
 from projections.views import read_all
 
 PAGE = 50
+_PART = 500
+"""Applications that are read at once."""
 SHOWN_STATES = tuple(state for state in SyncState if state is not SyncState.UNASSIGNED)
 
 
@@ -159,8 +161,17 @@ def _count(
         healths[health] += count
 
 
-async def app_states(reader: Reader, apps: set[str]) -> dict[str, AppState]:
+async def app_states(reader: Reader, apps: Collection[str]) -> dict[str, AppState]:
     """Return what these applications add to how each of their targets stands, by stream."""
+    states: dict[str, AppState] = {}
+    order = sorted(apps)
+    # A part at a time: nothing else is answered while documents are decoded.
+    for start in range(0, len(order), _PART):
+        states |= await _some_states(reader, order[start : start + _PART])
+    return states
+
+
+async def _some_states(reader: Reader, apps: Collection[str]) -> dict[str, AppState]:
     declared = await reader.get_many(DECLARED, apps)
     desired = await reader.get_many(DESIRED, apps)
     repositories = {
