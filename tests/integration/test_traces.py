@@ -11,6 +11,8 @@ import pytest
 
 from engine.cli.demo_repository import DemoRepository
 from tests.line import Line
+from tests.notifying import SECRET
+from tests.notifying import receiving as alerted
 from tests.receiving import Receiver, Span, receiving
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +148,27 @@ async def test_every_event_names_the_span_that_wrote_it(
     assert vars(logged)["span_id"] == post.id
     assert post.resource["service.name"] == "trueup"
     assert post.resource["deployment.environment.name"] == "test"
+
+
+async def test_a_notification_is_traced_back_to_what_it_tells_of(
+    line: Shop, receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "ops").write_text(SECRET)
+    line.settings = {"secret_roots": (tmp_path,), "notification_hosts": ("127.0.0.1",)}
+    line.repository.start(CLUSTERS)
+    async with alerted() as told, line.engine():
+        await declare(line)
+        hook = {"url": told.url, "secretFile": str(tmp_path / "ops")}
+        await line.declare(
+            {"kind": "Notification", "metadata": {"name": "ops"}, "spec": {"webhook": hook}}
+        )
+        await healthy(line, "")
+        await line.kubectl("north", "-n", "shop", "scale", "deploy/shop", "--replicas=9")
+        await line.until("NotificationDelivered")
+        (drift,) = await line.events(type="DriftDetected")
+    told_of = linked(receiver, "notify", drift["traceparent"].split("-")[1])
+    assert "default/ops" in {span.attributes["trueup.notification"] for span in told_of}
+    assert SECRET.encode() not in b"".join(receiver.raw)
 
 
 async def test_no_secret_goes_into_a_trace(line: Shop, receiver: Receiver) -> None:
