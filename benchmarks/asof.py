@@ -38,7 +38,7 @@ async def figures(
         async with loaded(Path(folder) / "postgres", fleet, events) as it:
             group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
             began = time.perf_counter()
-            await _build(it, group)
+            await build(it, group)
             rate = events / (time.perf_counter() - began)
             yield Figure("asof.build", rate, "events/s", None, params)
             views = PostgresViews(it.pool, group)
@@ -91,7 +91,7 @@ async def _seconds(
     return time.perf_counter() - began
 
 
-async def _build(it: Loaded, group: Group) -> None:
+async def build(it: Loaded, group: Group) -> None:
     """Fold the whole history into the views that are stored."""
     store, clock, said = Store(it.pool), SystemClock(), 0.0
 

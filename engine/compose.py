@@ -19,6 +19,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+from msgspec.structs import replace
 
 from engine.admission import Roots
 from engine.alive import is_gone, this_process
@@ -30,6 +31,7 @@ from engine.clusters.settings import ClusterSettings
 from engine.conductor import Conductor, News
 from engine.control import Controller
 from engine.decide.outcome import Backoff
+from engine.doctor.look import Standing
 from engine.embedded import EmbeddedPostgres
 from engine.erasure import erase_redacted
 from engine.http.api import Api, Scrape, Workload
@@ -168,11 +170,27 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
                 settings.control, settings.control_path or "", settings.control_branch or ""
             )
             await ensure_control(log, views, clock, roots_of(settings), asked)
-        api = _api(settings, log, views, pool, clock, release, scrape, measuring.workload)
+        mirrors, reach = _mirrors(settings), _reach(settings)
+        api = replace(
+            _api(settings, log, views, pool, clock, release, scrape, measuring.workload),
+            doctor=Standing(settings, dsn, views, mirrors, reach, clock),
+        )
         await stack.enter_async_context(_serving(settings, api, ready))
         with anyio.CancelScope() as work:
             stop.works_in(work)
-            await _work(settings, log, views, runner, lease, rendering, redactor, clock, measuring)
+            await _work(
+                settings,
+                log,
+                views,
+                runner,
+                lease,
+                rendering,
+                redactor,
+                clock,
+                measuring,
+                mirrors,
+                reach,
+            )
         await _say(log, clock, stream, EngineStopped(lease.epoch))
 
 
@@ -280,6 +298,25 @@ async def _serving(
             remove_server(directory, os.getpid())
 
 
+def _mirrors(settings: Settings) -> Mirrors:
+    return Mirrors(
+        MirrorSettings(
+            folder=settings.directory / "mirrors",
+            repository_roots=settings.repository_roots,
+            secret_roots=settings.secret_roots,
+        )
+    )
+
+
+def _reach(settings: Settings) -> ClusterSettings:
+    """Return how clusters are reached."""
+    return ClusterSettings(
+        kubeconfig_roots=tuple(str(root) for root in settings.kubeconfig_roots),
+        exec_plugins=settings.exec_plugins,
+        relist_interval=settings.resync_interval,
+    )
+
+
 async def _work(
     settings: Settings,
     log: EventLog,
@@ -290,25 +327,15 @@ async def _work(
     redactor: Redactor,
     clock: SystemClock,
     measuring: Measuring,
+    mirrors: Mirrors,
+    reach: ClusterSettings,
 ) -> None:
     """Follow, resolve, observe and correct, until cancelled."""
-    mirrors = Mirrors(
-        MirrorSettings(
-            folder=settings.directory / "mirrors",
-            repository_roots=settings.repository_roots,
-            secret_roots=settings.secret_roots,
-        )
-    )
-    clusters_settings = ClusterSettings(
-        kubeconfig_roots=tuple(str(root) for root in settings.kubeconfig_roots),
-        exec_plugins=settings.exec_plugins,
-        relist_interval=settings.resync_interval,
-    )
     hosts = frozenset(host.lower() for host in settings.notification_hosts)
     async with sender(hosts) as sends, anyio.create_task_group() as group:
         children = Children(group, clock)
         sources = RepositoryWorld(children, mirrors, log, views, clock)
-        clusters = ClusterWorld(children, log, views, redactor, clock, clusters_settings)
+        clusters = ClusterWorld(children, log, views, redactor, clock, reach)
         reconciler = Reconciler(
             log,
             views,

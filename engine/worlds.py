@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from engine.clusters.cluster import Cluster
+from engine.clusters.kept import KeptForms
 from engine.clusters.memory import Baseline
 from engine.clusters.settings import ClusterSettings
 from engine.notify.outbox import Means, Outbox
@@ -126,6 +127,8 @@ class ClusterWorld:
     ) -> None:
         self._children, self._log, self._views = children, log, views
         self._redactor, self._clock, self._settings = redactor, clock, settings
+        # One for all: what an application has on a hundred clusters is held once.
+        self._kept = KeptForms(log, clock, settings)
         self._clusters: dict[str, Cluster] = {}
 
     def port(self, cluster_stream: str) -> ClusterPort | None:
@@ -150,6 +153,7 @@ class ClusterWorld:
             baselines=RecordedCluster(self._views, stream),
             clock=self._clock,
             settings=self._settings,
+            kept=self._kept,
         )
         await self._children.remove(stream)
         self._clusters[stream] = cluster

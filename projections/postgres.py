@@ -56,6 +56,11 @@ class PostgresViews:
         at = START
         try:
             with anyio.fail_after(timeout):
+                if self._watermark:
+                    # A runner in this process says so by itself: no need to ask the database yet.
+                    at = self._watermark.position
+                    with anyio.move_on_after(_POLL):
+                        await self._watermark.reach(position)
                 while True:
                     at = await self._at(position)
                     if at >= position:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from events.queries import load
 
-_FILES = ("keep.sql", "read.sql", "past.sql", "rebuild.sql", "lease.sql")
+_FILES = ("keep.sql", "read.sql", "past.sql", "rebuild.sql", "lease.sql", "checkup.sql")
 
 
 def _load() -> Mapping[str, str]:

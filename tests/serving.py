@@ -13,6 +13,7 @@ import anyio.lowlevel
 import msgspec
 
 from engine.clock import SystemClock
+from engine.doctor.check import Check, Doctor
 from engine.http.api import Api, Limits
 from engine.http.app import make_app, serving
 from engine.http.guard import hosts_for
@@ -56,6 +57,10 @@ async def drop_previous(view: str) -> int:
     return 1
 
 
+async def _no_doctor() -> list[Check]:
+    return []
+
+
 class Bench:
     """A running API with what stands behind it, and a client."""
 
@@ -66,6 +71,7 @@ class Bench:
         self.folder = folder
         self.repositories, self.kubeconfigs = folder / "git", folder / "kube"
         self.problems: Mapping[str, str] = {}
+        self.doctor: Doctor = _no_doctor
         self.proofs: ProofSource | None = None
         self.token = ""
         self.url = ""
@@ -85,6 +91,7 @@ class Bench:
             rebuild=rebuild,
             drop_previous=drop_previous,
             proofs=self.proofs,
+            doctor=self.doctor,
             limits=limits,
         )
 
@@ -204,11 +211,15 @@ def _resource(
 
 @asynccontextmanager
 async def bench(
-    folder: Path, limits: Limits | None = None, proofs: ProofSource | None = None
+    folder: Path,
+    limits: Limits | None = None,
+    proofs: ProofSource | None = None,
+    doctor: Doctor | None = None,
 ) -> AsyncIterator[Bench]:
     """Serve a fresh API on loopback."""
     made = Bench(folder)
     made.proofs = proofs
+    made.doctor = doctor or made.doctor
     data = folder / "data"
     await ensure_first_token(made.log, made.clock, data)
     made.token = read_token(data / "token") or ""

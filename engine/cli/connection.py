@@ -69,6 +69,7 @@ def find(connection: Connection) -> Place:
     if not url:
         raise CliError(
             f"no server is known: none runs on {settings.data_dir}",
+            code="no-server",
             hint="start one with `trueup run`, or name one with --server or TRUEUP_SERVER",
         )
     _check_url(url)

@@ -186,9 +186,9 @@ def _difference(difference: dict[str, Any]) -> str:
 
 def _gist(payload: dict[str, Any]) -> str:
     if "actions" in payload:
-        return f"{payload['cause']}: {len(payload['actions'])} objects"
+        return f"{payload['cause']}: {_objects(payload['actions'])}"
     if "results" in payload:
-        return f"{len(payload['results'])} objects"
+        return _objects(payload["results"])
     for key in ("message", "reason", "how", "health", "commit"):
         if payload.get(key):
             return str(payload[key])
@@ -220,3 +220,7 @@ def _application(name: str) -> dict[str, Any]:
         "targets": {"clusters": [name]},
     }
     return _resource("Application", f"shop-{name}", spec)
+
+
+def _objects(items: list[Any]) -> str:
+    return f"{len(items)} object{'' if len(items) == 1 else 's'}"

@@ -23,6 +23,7 @@ from engine.cli.output import (
     safe,
     say,
     styled,
+    tell,
 )
 
 RECENT = 10
@@ -60,7 +61,7 @@ async def describe(
     _heading("Recent events")
     for event in events:
         for line in narrate(event):
-            say(f"  {line}")
+            tell(f"  {line}")
     return 0
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from engine.cli.client import Client, Query, connect
 from engine.cli.connection import HERE, Connection, When
 from engine.cli.errors import CliError
-from engine.cli.narrate import narrate
+from engine.cli.narrate import narrate, trace_id
 from engine.cli.output import (
     Format,
     local_time,
@@ -20,6 +20,7 @@ from engine.cli.output import (
     print_lines,
     safe,
     say,
+    tell,
 )
 
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
@@ -172,8 +173,8 @@ def _tell(items: list[Any], output: Format, *, before_more: bool) -> None:
         print_lines(items)
     elif not print_data(output, {"items": items}, items):
         for item in items:
-            for line in narrate(item, positions=output == "wide"):
-                say(line)
+            for line in narrate(item, wide=output == "wide"):
+                tell(line)
     _flush()
 
 
@@ -196,7 +197,7 @@ def _event_line(item: Any, *, wide: bool) -> str:
         item["stream"],
     ]
     if wide:
-        cells += [item["actor"], one_line(item["payload"], 200)]
+        cells += [item["actor"], trace_id(item) or "-", one_line(item["payload"], 200)]
     return safe("  ".join(cells))
 
 

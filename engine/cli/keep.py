@@ -1,16 +1,16 @@
-"""`rebuild`, `redact`, `version`, `completion`."""
+"""`views`, `rebuild`, `redact`, `version`, `completion`."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from engine.cli.client import connect
 from engine.cli.connection import HERE, Connection
 from engine.cli.errors import CliError
-from engine.cli.output import Format, note, print_data, print_fields, safe, say
+from engine.cli.output import Format, note, print_data, print_fields, print_table, safe, say
 
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
 
@@ -60,6 +60,44 @@ async def rebuild(
         for key in done["differing"]:
             say(f"  {safe(key)}")
     return 0
+
+
+async def views(*, output: Output = "table", at: Connection = HERE) -> int:
+    """List the views: how far each is behind the log, and what of it is parked.
+
+    Leaves with 1 where something is parked: a fold failed there, and the document stays as it was.
+
+    For example:
+
+        trueup views
+        trueup views -o json | jq '.items[].lag'
+    """
+    async with connect(at) as client:
+        answer = await client.get("/v1/views")
+    items = answer["items"]
+    if not print_data(output, answer, items):
+        header = ["VIEW", "POSITION", "LAG", "DOCUMENTS", "PARKED", "ABOUT"]
+        rows = [
+            [
+                item["name"],
+                item["position"],
+                item["lag"],
+                "" if item["documents"] is None else item["documents"],
+                item["parkedCount"],
+                item["about"],
+            ]
+            for item in items
+        ]
+        print_table(header, rows, flexible=[] if output == "wide" else ["ABOUT"])
+        note(f"the log is at {answer['head']}, and grew by {answer['rate']:.1f} events/s of late")
+        for item in items:
+            for each in item["parked"]:
+                say(
+                    f"{item['name']}: {each['scope']} {safe(each['name'])} is parked since "
+                    f"position {each['position']}: {safe(each['message'])}"
+                )
+                say(f"  to mend it: trueup rebuild {item['name']}, with a release that folds it")
+    return 1 if any(item["parkedCount"] for item in items) else 0
 
 
 async def redact(
@@ -133,18 +171,4 @@ async def version(
         )
     if problem:
         note(f"no server: {safe(problem)}")
-    return 0
-
-
-def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
-    """Print a completion script for a shell.
-
-    For example:
-
-        source <(trueup completion bash)
-        trueup completion fish > ~/.config/fish/completions/trueup.fish
-    """
-    from engine.cli.program import make_app
-
-    say(make_app().generate_completion(prog_name="trueup", shell=shell).rstrip())
     return 0

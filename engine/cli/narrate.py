@@ -19,17 +19,26 @@ MAX_LINES = 12
 INDENT = "    "
 
 
-def narrate(event: Any, *, positions: bool = False) -> Iterator[str]:
-    """Yield the lines that tell an event (as the API gives it)."""
+def narrate(event: Any, *, wide: bool = False) -> Iterator[str]:
+    """Yield the lines that tell an event (as the API gives it); `wide` with position and trace."""
     fact = _fact(event)
     what = said(fact) if fact is not None else f"{event['type']} {one_line(event['payload'])}"
     if reason := given_reason(fact):
         what += f": {reason}"
     time = styled(local_time(event["recordedAt"]), "dim")
-    mark = f"#{event['position']} " if positions else ""
+    mark = f"#{event['position']} " if wide else ""
     actor = styled(f"[{safe(event['actor'])}]", "dim")
-    yield f"{time} {mark}{styled(safe(_label(event['stream'])), 'bold')}: {safe(what)} {actor}"
+    trace = trace_id(event) if wide else ""
+    where = styled(f" trace {trace}", "dim") if trace else ""
+    label = styled(safe(_label(event["stream"])), "bold")
+    yield f"{time} {mark}{label}: {safe(what)} {actor}{where}"
     yield from _below(fact)
+
+
+def trace_id(event: Any) -> str:
+    """Return the id of the trace that an event was written in; "" where there was none."""
+    parts = str(event["traceparent"]).split("-")
+    return safe(parts[1]) if len(parts) == 4 else ""
 
 
 def _fact(event: Any) -> Fact | None:

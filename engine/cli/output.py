@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Literal
 
 import msgspec
@@ -36,6 +36,8 @@ _WORDS = {
     "connected": "green",
     "created": "green",
     "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
     "failed": "red",
     "degraded": "red",
     "lost": "red",
@@ -48,6 +50,8 @@ _WORDS = {
     "suspended": "yellow",
 }
 LEAST_COLUMN = 8
+HANGING = "      "
+_STYLE = re.compile("\x1b\\[[0-9]+m")
 
 
 def safe(value: object) -> str:
@@ -89,12 +93,37 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def tell(line: str) -> None:
+    """Print a line for people: on a terminal in as many as it takes, the further ones set in."""
+    width = width_of(sys.stdout)
+    for part in (line,) if width is None else wrapped(line, width):
+        say(part)
+
+
+def wrapped(line: str, width: int) -> Iterator[str]:
+    """Cut a line at its spaces into lines of at most `width` columns, where it has spaces."""
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    hanging = indent + HANGING
+    current, length = "", 0
+    for word_ in line.lstrip(" ").split(" "):
+        columns = len(_STYLE.sub("", word_))
+        if current and length + 1 + columns > width:
+            yield current
+            current, length = hanging + word_, len(hanging) + columns
+        elif current:
+            current, length = f"{current} {word_}", length + 1 + columns
+        else:
+            current, length = indent + word_, len(indent) + columns
+    yield current
+
+
 def print_error(error: CliError) -> None:
     """Print why a command ended, what was found, and what to do about it."""
     label = styled("error:", "red", sys.stderr)
     lines = [f"{label} {safe(error.message)}", *(f"  {safe(line)}" for line in error.lines)]
-    if error.hint:
-        lines.append(f"{styled('hint:', 'cyan', sys.stderr)} {safe(error.hint)}")
+    hint = error.hint or (f"`trueup explain error {error.code}` tells more" if error.code else "")
+    if hint:
+        lines.append(f"{styled('hint:', 'cyan', sys.stderr)} {safe(hint)}")
     note("\n".join(lines))
 
 

@@ -41,12 +41,15 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("login", "engine.cli.login:login", KEEP, "Print a link that logs a browser in"),
     ("token", "engine.cli.access:token", KEEP, "Make, list and revoke access tokens"),
     ("audit", "engine.cli.audit:audit", KEEP, "Prove that the log was not altered, and verify it"),
+    ("views", "engine.cli.keep:views", KEEP, "List the views, how far they are, what is parked"),
     ("rebuild", "engine.cli.keep:rebuild", KEEP, "Fold a view anew from the log"),
     ("fsck", "engine.cli.fsck:fsck", KEEP, "Check that log, proofs and views are whole"),
     ("redact", "engine.cli.keep:redact", KEEP, "Erase a body that should not have been kept"),
     ("version", "engine.cli.keep:version", KEEP, "Say which release this is, and the server's"),
+    ("doctor", "engine.cli.doctor:doctor", KEEP, "Check everything the engine stands on"),
     ("explain", "engine.cli.explain:explain", KEEP, "Tell what a field or an error's code means"),
-    ("completion", "engine.cli.keep:completion", KEEP, "Print a completion script for a shell"),
+    ("completion", "engine.cli.completion:completion", KEEP, "Print a shell's completion script"),
+    ("names", "engine.cli.completion:names", KEEP, "Print names of targets, for completion"),
 )
 """Each command: its name, where it is, its group, and its line in the overview."""
 COMMAND_NAMES = frozenset(name for name, _, _, _ in COMMANDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -64,7 +65,8 @@ class Cluster:
 
     `run` must be running for anything here to work. What is observed goes to the stream
     `cluster/<project>/<name>`; `desired_body` gives the body that was last applied to an object,
-    for the one dry run that tells a server's new reading from drift.
+    for the one dry run that tells a server's new reading from drift. `kept` is a store of kept
+    forms that clusters share.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Cluster:
         settings: ClusterSettings,
         desired_body: DesiredBody | None = None,
         foreign_allowed: Collection[str] = ALLOWED,
+        kept: KeptForms | None = None,
     ) -> None:
         self._name, self._clock, self._settings, self._baselines = name, clock, settings, baselines
         self._connection = Connection(AccessReader(spec, settings, clock), settings, name)
@@ -96,7 +99,7 @@ class Cluster:
             lost=self._lost,
             answered=self._answered,
         )
-        kept = KeptForms(log, clock, settings)
+        kept = kept or KeptForms(log, clock, settings)
         self._observer = Observer(
             log_id=log.log_id,
             memory=self._memory,
@@ -128,6 +131,7 @@ class Cluster:
             settings=settings,
         )
         self._wanted: dict[str, frozenset[tuple[str, str]]] = {}
+        self._users: Counter[tuple[str, str]] = Counter()
         self._watchers: dict[tuple[str, str], KindWatcher] = {}
         self._scopes: dict[tuple[str, str], anyio.CancelScope] = {}
         self._recorded_kinds: Mapping[tuple[str, str], str] = {}
@@ -144,7 +148,7 @@ class Cluster:
     def ready(self) -> bool:
         """Whether the cluster answers and every wanted kind was listed, or found unreadable."""
         return self._contact.is_connected and all(
-            kind in self._watchers and self._watchers[kind].is_settled for kind in self._kinds()
+            kind in self._watchers and self._watchers[kind].is_settled for kind in self._users
         )
 
     @property
@@ -160,14 +164,22 @@ class Cluster:
     async def want(self, application: str, kinds: Collection[tuple[str, str]]) -> None:
         """Say which (apiVersion, kind) an application (`project/name`) uses here; () for none."""
         wanted = frozenset(kinds)
-        if wanted == self._wanted.get(application, frozenset()):
+        before = self._wanted.get(application, frozenset())
+        if wanted == before:
             return
         if wanted:
             self._wanted[application] = wanted
         else:
             del self._wanted[application]
-        self._wants.ring()
-        self._progressed()
+        known = len(self._users)
+        self._users.update(wanted - before)
+        self._users.subtract(before - wanted)
+        ended = [kind for kind in before - wanted if not self._users[kind]]
+        for kind in ended:
+            del self._users[kind]
+        if ended or len(self._users) > known:
+            self._wants.ring()
+            self._progressed()
 
     async def kind(self, api_version: str, kind: str) -> KindInfo | None:
         """Look a kind up; None where there is none, or where that cannot be told now."""
@@ -231,7 +243,7 @@ class Cluster:
 
     async def _keep_watchers(self, tasks: anyio.abc.TaskGroup) -> None:
         while True:
-            wanted = self._kinds()
+            wanted = frozenset(self._users)
             for kind in [kind for kind in self._watchers if kind not in wanted]:
                 self._scopes.pop(kind).cancel()
                 watcher = self._watchers.pop(kind)
@@ -276,9 +288,6 @@ class Cluster:
                     _logger.info("%s cannot be looked at: %s", ref, error)
 
     # Details.
-
-    def _kinds(self) -> frozenset[tuple[str, str]]:
-        return frozenset().union(*self._wanted.values())
 
     def _progressed(self) -> None:
         self._answered()

@@ -261,7 +261,12 @@ async def _read(answer: aiohttp.ClientResponse, limit: int) -> Response:
         body += chunk
         if len(body) > limit:
             raise Unreachable("too-large", f"The server answers with over {limit} bytes: refused.")
-    return Response(answer.status, bytes(body), _retry_after(answer.headers.get("Retry-After")))
+    return Response(
+        answer.status,
+        bytes(body),
+        _retry_after(answer.headers.get("Retry-After")),
+        answer.headers.get("Date", ""),
+    )
 
 
 async def _lines(

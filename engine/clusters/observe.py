@@ -157,7 +157,7 @@ class Observer:
         owner = seen.owner
         application = f"{owner.project}/{owner.application}" if owner is not None else ""
         stored = self._kept.put(kept) if kept is not None else None
-        digest = self._digest(seen, kept)
+        digest = self._digest(seen, kept, is_frozen=True)
         entry = _entry(seen, digest, stored.digest if stored else None, application)
         self._memory.put(entry)
         self.strays.pop(seen.ref.identity, None)
@@ -287,9 +287,17 @@ class Observer:
             return None
         return reading
 
-    def _digest(self, seen: Look, kept: Kept | None) -> str:
+    def _digest(self, seen: Look, kept: Kept | None, *, is_frozen: bool = False) -> str:
         others = foreign(kept, seen.live, seen.ref, self._foreign_allowed)
-        return change_digest(kept, seen.live, others, seen.health, seen.message, seen.presence)
+        return change_digest(
+            kept,
+            seen.live,
+            others,
+            seen.health,
+            seen.message,
+            seen.presence,
+            is_frozen=is_frozen,
+        )
 
     def _gone(self, entry: Entry, source: str) -> None:
         """Record that an object is gone, unless it has come back or a deed has begun meanwhile."""

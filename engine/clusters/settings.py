@@ -46,5 +46,6 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
     """Objects in one page of a list."""
     object_bytes: int = 8 * MIB
     page_bytes: int = 64 * MIB
-    kept_forms: int = 1024
-    """Kept forms that stay in memory, per cluster."""
+    kept_forms: int = 8192
+    """Kept forms that stay in memory, for all clusters together: some 6 KB each. The same object
+    of the same application has the same form on each."""

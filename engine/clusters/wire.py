@@ -19,11 +19,15 @@ class Garbage(Exception):
 
 
 class Response(Struct, frozen=True):
-    """An answer: its status, its body, and how many seconds the server asks to wait."""
+    """An answer: its status, its body, and how many seconds the server asks to wait.
+
+    `date` is what the server takes the time to be, as HTTP writes it; "" where it does not say.
+    """
 
     status: int
     body: bytes
     retry_after: float | None = None
+    date: str = ""
 
     @property
     def is_success(self) -> bool:

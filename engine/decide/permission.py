@@ -38,17 +38,28 @@ def plan_digest(commit: str, actions: Sequence[Action]) -> str:
 
 
 def approval_of(situation: Situation, found: Findings) -> Approval | None:
-    """Return a person's approval of just what would be done now."""
-    approval = situation.target.approval
+    """Return a person's approval of just what would be done now, or of what is left of that."""
+    approval, last = situation.target.approval, situation.corrections.last
     if approval is None:
         return None
     digest = plan_digest(situation.desired.commit, proposed(found))
-    return approval if approval.plan == digest else None
+    is_rest = last and last.approval == approval.position and not last.code and last.rest == digest
+    return approval if is_rest or approval.plan == digest else None
 
 
 def granted_request(situation: Situation) -> Request | None:
     """Return the sync that a person asked for, once the look that it asked for has gone well."""
     return situation.open_request if situation.is_fetched else None
+
+
+def objects(number: int, verb: str) -> str:
+    """Say what so many objects do, for example `objects(2, "differ")`."""
+    if number != 1:
+        return f"{number} objects {verb}"
+    return f"1 object {_OF_ONE.get(verb, verb)}"
+
+
+_OF_ONE = {"are": "is", "differ": "differs"}
 
 
 def withhold_prunes(situation: Situation, found: Findings) -> Findings:
@@ -64,7 +75,9 @@ def withhold_prunes(situation: Situation, found: Findings) -> Findings:
         code, why = PRUNE_LIMIT, f"more than {spec.sync.prune_limit} % of {present} (pruneLimit)"
     else:
         return found
-    message = f"{number} objects are no longer desired; {why}: sync with --prune, or approve a plan"
+    message = (
+        f"{objects(number, 'are')} no longer desired; {why}: sync with --prune, or approve a plan"
+    )
     first = found.prunes[0].ref
     return replace(found, prunes=[], held=[*found.held, Held(first, code, message)])
 
@@ -110,9 +123,9 @@ def hold(situation: Situation, found: Findings, approval: Approval | None) -> Re
         return ReconcileHeld("retries-exhausted", message)
     number = len(found.changes) + len(found.repairs) + len(found.prunes)
     if spec.sync.mode == "manual":
-        return ReconcileHeld("manual", f"{number} objects differ; sync.mode is manual")
+        return ReconcileHeld("manual", f"{objects(number, 'differ')}; sync.mode is manual")
     if not spec.sync.self_heal and not found.changes and not found.prunes:
-        return ReconcileHeld("self-heal-off", f"{number} objects drifted; sync.selfHeal is off")
+        return ReconcileHeld("self-heal-off", f"{objects(number, 'drifted')}; sync.selfHeal is off")
     return None
 
 

@@ -45,7 +45,7 @@ def entry(code: str) -> tuple[str, Entry]:
 EXIT_CODES = {
     0: "Done as asked; of `diff`: no difference; of `wait`: it is so.",
     1: "Looked, and it is not so: `diff` found differences, `wait` did not see it in time, "
-    "`verify` or `doctor` found something wrong.",
+    "`audit verify` or `doctor` found something wrong.",
     2: "It could not be done as it was asked. The message says why, the hint what to do.",
     130: "Interrupted with Ctrl-C.",
 }

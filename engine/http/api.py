@@ -9,6 +9,7 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import Struct
 
+from engine.doctor.check import Check, Doctor
 from engine.ports import Clock
 from events.event import Actor
 from events.log import EventLog
@@ -49,6 +50,10 @@ class Limits(Struct, frozen=True):
     heartbeat: float = 15.0
 
 
+async def _nobody_looks() -> list[Check]:
+    return []
+
+
 class Api(Struct, frozen=True):
     """The parts that handlers use.
 
@@ -74,6 +79,8 @@ class Api(Struct, frozen=True):
     """The page for Prometheus; None where it is switched off."""
     workload: Callable[[], Workload | None] = lambda: None
     """What this engine has to do; None while it does not work."""
+    doctor: Doctor = _nobody_looks
+    """Looks at all that the engine stands on."""
 
 
 API = web.AppKey("api", Api)

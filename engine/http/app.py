@@ -13,6 +13,7 @@ from aiohttp import web
 from engine.http import (
     access,
     bodies,
+    checkup,
     history,
     metrics,
     notifications,
@@ -45,9 +46,11 @@ def make_app(api: Api) -> web.Application:
     )
     app[API] = api
     app[CLOSING] = anyio.Event()
+    app[checkup.LOOKING] = anyio.Lock()
     for module in (
         openapi,
         upkeep,
+        checkup,
         metrics,
         access,
         resources,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from engine.decide.state import SyncState, TargetStatus
+from engine.doctor.check import Check, State
 from engine.resources.model import Application, Cluster, Notification, Repository
 from events.vocabulary import Action, Difference, Health, ObjectRef
 from projections.clusters import ClusterDocument
@@ -78,6 +79,36 @@ class Version(Struct):
     position: Seen
     views: Seen
     actor: str
+
+
+class ParkedPart(Struct):
+    """A document (or a stream) that a view no longer folds, since an event that failed."""
+
+    scope: Literal["key", "stream"]
+    name: str
+    position: int
+    message: str
+
+
+class View(Struct):
+    """A view. `documents` is null where it files positions under subjects instead."""
+
+    name: str
+    about: str
+    documents: int | None
+    position: Seen
+    lag: int
+    parked_count: int
+    parked: list[ParkedPart]
+
+
+class ViewList(Struct):
+    """All views. `rate` is how many events a second the log grew by of late."""
+
+    items: list[View]
+    rate: float
+    head: Seen
+    position: Seen
 
 
 class Event(Struct):
@@ -452,6 +483,13 @@ class Acted(Struct, omit_defaults=True):
     subject: str
     changed: bool
     detail: str = ""
+
+
+class Checkup(Struct):
+    """What the doctor found; `state` is the worst of it."""
+
+    state: State
+    checks: list[Check]
 
 
 class Waited(Struct):

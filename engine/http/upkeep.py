@@ -11,6 +11,7 @@ from aiohttp import web
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from engine.http.api import ACTOR, api_of
+from engine.http.keeping import keeping
 from engine.http.problem import not_found
 from engine.http.stream import CLOSING
 from engine.http.wire import Query, reply
@@ -24,6 +25,7 @@ VIEW_NAMES = tuple(
     sorted([*(view.name for view in DOCUMENT_VIEWS), *(view.name for view in SUBJECT_VIEWS)])
 )
 routes = web.RouteTableDef()
+_MOST_PARKED = 1000
 _log = logging.getLogger("trueup.http")
 
 
@@ -58,6 +60,31 @@ async def ready(request: web.Request) -> web.Response:
     for part, problem in problems.items():
         _log.warning("not ready", extra={"part": part, "problem": problem})
     return reply({"status": "not ready" if problems else "ok"}, status=503 if problems else 200)
+
+
+@routes.get("/v1/views")
+async def list_views(request: web.Request) -> web.Response:
+    """List the views: how far each is, how many documents it has, and what of it is parked."""
+    Query(request).done()
+    kept = await keeping(request)
+    parked: dict[str, list[dict[str, Any]]] = {}
+    for each in kept.parked[:_MOST_PARKED]:
+        shown = {"scope": each.scope, "name": each.name, "position": each.position}
+        parked.setdefault(each.view, []).append({**shown, "message": each.message})
+    items = [
+        {
+            "name": view.name,
+            "about": view.about,
+            "documents": view.documents,
+            "position": view.position,
+            "lag": kept.lag,
+            "parkedCount": view.parked,
+            "parked": parked.get(view.name, []),
+        }
+        for view in kept.views
+    ]
+    rate = kept.rate.events / kept.rate.seconds if kept.rate.seconds else 0.0
+    return reply({"items": items, "rate": rate, "head": kept.head, "position": kept.seen})
 
 
 @routes.post("/v1/views/{view}/rebuild")

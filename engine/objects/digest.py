@@ -66,12 +66,15 @@ def change_digest(
     health: Health,
     message: str,
     presence: Presence,
+    *,
+    is_frozen: bool = False,
 ) -> str:
     """Return the digest of what counts as a change of an object (`Observation.digest`).
 
     That is: which object it is, whether it is there, our fields with their values, which of them
     we own, where others have fields of their own (not their values), health and its message.
-    Without a kept form the whole body counts. `live` is redacted beforehand.
+    Without a kept form the whole body counts. `live` is redacted beforehand. `is_frozen` says that
+    the kept form was frozen from this very object, which saves comparing the two.
     """
     metadata = live.get("metadata")
     uid = metadata.get("uid", "") if isinstance(metadata, Mapping) else ""
@@ -80,7 +83,7 @@ def change_digest(
     )
     ours: Any = body_hash(live).hex()
     if kept is not None:
-        ours = [extract(kept, live), own_raw(live)]
+        ours = [kept.values if is_frozen else extract(kept, live), own_raw(live)]
     return digest_of(_bytes([uid, presence.value, health.value, message, others, ours]))
 
 

@@ -16,6 +16,7 @@ import yaml
 from aiohttp import web
 
 from engine.simulator import (
+    access,
     admin,
     admin_http,
     discovery,
@@ -183,6 +184,8 @@ class Simulator:
             return await admin_http.handle(
                 request, path[len("_sim") :].strip("/"), cluster, control
             )
+        if request.method == "POST" and path.rstrip("/") == access.PATH:
+            return _answer(access.review(await request.read(), control), 201)
         answer = self._describe(cluster, path.rstrip("/"), request)
         if answer is not None:
             await control.slow(apply=False)

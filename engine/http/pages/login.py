@@ -34,8 +34,10 @@ async def show_login(request: web.Request) -> web.Response:
     query = Query(request)
     code = query.text("code")
     query.done()
-    offered = request.app[SESSIONS].offered(code) if code else None
+    sessions, address = request.app[SESSIONS], request.remote or ""
+    offered = sessions.offered(code) if code and not sessions.is_barred(address) else None
     if code and offered is None:
+        sessions.wrong(address)
         return page(request, "login.html", status=403, code="", offered="", wrong=True)
     return page(request, "login.html", code=code, offered=offered or "", wrong=False)
 

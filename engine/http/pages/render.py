@@ -93,6 +93,7 @@ def text(request: web.Request, template: str, **values: Any) -> str:
             now=now,
             ago=lambda micros: words.ago(micros, now),
             path=request.path,
+            at_present=str(request.rel_url.without_query_params("at")),
             **values,
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from engine.http.keeping import COUNTS, Counts
 from engine.http.pages import (
     actions,
     commit,
@@ -27,6 +28,7 @@ def add_pages(app: web.Application, clock: Clock) -> None:
     """Add the pages' routes, and what they remember between requests."""
     app[SESSIONS] = Sessions(clock)
     app[fleet.DISTANCES] = Distances()
+    app[COUNTS] = Counts()
     for room in (
         life,
         login,

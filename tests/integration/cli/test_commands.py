@@ -248,6 +248,25 @@ async def test_a_plan_is_shown_approved_and_a_rollback_said_and_lifted(
     assert (await trueup("suspend", "shop@dev", "--for", "soon", "--reason", "x")).code == 2
 
 
+async def test_views_are_listed_with_how_far_they_are(api: Bench, trueup: Trueup) -> None:
+    await api.declare_shop()
+    head = await api.log.head()
+    done = await trueup("views")
+    assert done.code == 0
+    assert done.out.splitlines()[0].split() == [
+        "VIEW",
+        "POSITION",
+        "LAG",
+        "DOCUMENTS",
+        "PARKED",
+        "ABOUT",
+    ]
+    assert f"the log is at {head}" in done.err
+    shown = json.loads((await trueup("views", "-o", "json")).out)
+    targets = next(item for item in shown["items"] if item["name"] == "targets")
+    assert (targets["position"], targets["lag"], targets["parked"]) == (head, 0, [])
+
+
 async def test_machine_formats_carry_the_same_data(api: Bench, trueup: Trueup) -> None:
     await api.declare_shop(["dev", "prod"])
     await api.roll_out(["dev", "prod"])
@@ -380,7 +399,11 @@ async def test_suspend_and_resume_say_what_changed(api: Bench, trueup: Trueup) -
     assert "suspended (a freeze)" in sync.err
     await trueup("resume", "shop@dev", "--reason", "over")
     refused = await trueup("resume", "shop@dev", "--reason", "over")
-    assert (refused.code, refused.err) == (2, "error: shop@dev is not suspended\n")
+    assert refused.code == 2
+    assert refused.err.splitlines() == [
+        "error: shop@dev is not suspended",
+        "hint: `trueup explain error not-suspended` tells more",
+    ]
 
 
 async def test_delete_takes_back(api: Bench, trueup: Trueup) -> None:
@@ -399,9 +422,17 @@ async def test_delete_takes_back(api: Bench, trueup: Trueup) -> None:
 DEPLOYMENT = ObjectRef("apps/v1", "Deployment", "shop", "web")
 
 
-async def test_the_timeline_tells_drift_field_by_field(
-    api: Bench, trueup: Trueup, terminal: None
-) -> None:
+async def test_the_timeline_fits_80_columns(api: Bench, trueup: Trueup, terminal: None) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    why = "the reason is long, as reasons of people are, and so it takes more than one line of 80"
+    await api.call("POST", "/v1/targets/default/shop@dev/sync", {"reason": why}, status=202)
+    lines = (await trueup("timeline", "shop@dev")).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert why in " ".join(line.strip() for line in lines)
+
+
+async def test_the_timeline_tells_drift_field_by_field(api: Bench, trueup: Trueup) -> None:
     await api.declare_shop()
     await api.roll_out()
     drift = Difference(

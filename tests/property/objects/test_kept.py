@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.objects import compare
+from engine.objects.digest import change_digest
 from engine.objects.foreign import foreign
 from engine.objects.identity import ref_of
 from engine.objects.kept import Kept, differences, extract, freeze
@@ -15,7 +16,7 @@ from engine.objects.managed import Managed
 from engine.objects.mutated import mutated
 from engine.objects.quick import unchanged
 from engine.objects.typed import same_value
-from events.vocabulary import DifferenceKind, ObjectRef
+from events.vocabulary import DifferenceKind, Health, ObjectRef, Presence
 from tests.property.objects.worlds import entry, maps, merged, obj, reordered
 
 REF = ObjectRef("x.io/v1", "Thing", "", "thing")
@@ -35,6 +36,11 @@ def test_an_answer_is_no_difference_to_itself(
     kept = frozen(declared, answer, whole=whole)
     assert differences(kept, answer, REF) == []
     assert same_value(extract(kept, answer), kept.values)
+    at_once, compared = (
+        change_digest(kept, answer, [], Health.HEALTHY, "", Presence.PRESENT, is_frozen=is_frozen)
+        for is_frozen in (True, False)
+    )
+    assert at_once == compared
     assert same_value(compare.extracted(kept.shape, answer, Managed(answer)), kept.values)
     assert foreign(kept, answer, REF, ()) == []
 

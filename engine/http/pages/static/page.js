@@ -38,21 +38,45 @@ for (const form of document.querySelectorAll("form.filters")) {
 const badge = document.querySelector("[data-live]");
 if (badge) follow(badge);
 
+// Only a page that is looked at listens: a browser has few connections to a server, and they are
+// shared by all of its tabs.
 function follow(badge) {
   const words = badge.querySelector("span");
   const show = (state, text) => {
     badge.dataset.state = state;
     words.textContent = text;
   };
-  const source = new EventSource(badge.dataset.live);
-  source.addEventListener("hello", () => show("on", "live"));
-  source.addEventListener("error", () =>
-    show("off", source.readyState === EventSource.CLOSED
-      ? "disconnected: load the page again" : "not live: reconnecting…"));
-  source.addEventListener("missed", () => location.reload());
-  source.addEventListener("row", (event) => prepend(badge.dataset.rows, event.data));
-  source.addEventListener("news", () => refresh(badge.dataset.region, show));
-  addEventListener("pagehide", () => source.close());
+  const address = new URL(badge.dataset.live, location.href);
+  let source = null;
+  const heard = (event) => {
+    if (event.lastEventId) address.searchParams.set("after", event.lastEventId);
+  };
+  const listen = () => {
+    if (source || document.hidden) return;
+    source = new EventSource(address);
+    source.addEventListener("hello", () => show("on", "live"));
+    source.addEventListener("error", () =>
+      show("off", source?.readyState === EventSource.CLOSED
+        ? "disconnected: load the page again" : "not live: reconnecting…"));
+    source.addEventListener("missed", () => location.reload());
+    source.addEventListener("row", (event) => {
+      heard(event);
+      prepend(badge.dataset.rows, event.data);
+    });
+    source.addEventListener("news", (event) => {
+      heard(event);
+      refresh(badge.dataset.region, show);
+    });
+  };
+  const rest = () => {
+    source?.close();
+    source = null;
+    show("none", "not live");
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : listen()));
+  addEventListener("pagehide", rest);
+  addEventListener("pageshow", listen);
+  listen();
 }
 
 // A new row of the timeline: rendered and escaped by the server.
