@@ -368,7 +368,10 @@ class DriftResolved(Fact, frozen=True, omit_defaults=True):
 
 
 class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
-    """What is about to be done, and why: appended before the first request."""
+    """What is about to be done, and why: appended before the first request.
+
+    `attempt` counts from 1; 0 is a repair beside a failed correction, which goes on waiting.
+    """
 
     commit: str
     facts: Facts

@@ -95,7 +95,7 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     if actions and hold is None:
         wait = permission.back_off(situation)
         if wait:
-            return Decision(tuple(facts), until=wait, waiting="retrying later")
+            return _meanwhile(situation, facts, actions, wait)
         facts += [*_lift(situation), _plan(situation, actions, approval)]
         return Decision(tuple(facts))
     hold = hold or _unanswered(situation)
@@ -105,6 +105,22 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
         desired = situation.desired
         facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
     return Decision(tuple(facts), until=hold.until if hold else 0)
+
+
+def _meanwhile(
+    situation: Situation, facts: list[Fact], actions: tuple[Action, ...], wait: int
+) -> Decision:
+    """Wait with what failed; put right what drifted beside it: one bad object holds up itself."""
+    last = situation.corrections.last
+    failed = set(last.failed) if last else set()
+    repairs = tuple(
+        action
+        for action in actions
+        if action.reason == DRIFTED and action.ref.identity not in failed
+    )
+    if not repairs:
+        return Decision(tuple(facts), until=wait, waiting="retrying later")
+    return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
 
 def _without_render(situation: Situation) -> Decision:
@@ -229,13 +245,16 @@ def _case(situation: Situation) -> str:
 
 
 def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact]:
-    open_case, last = situation.drift.open, situation.corrections.last
+    open_case, corrections = situation.drift.open, situation.corrections
     if drift:
         listed = tuple(drift[:DRIFT_LISTED])
         omitted = len(drift) - len(listed)
         if open_case is None or (open_case.differences, open_case.omitted) != (listed, omitted):
             yield DriftDetected(_case(situation), listed, omitted)
     elif open_case:
+        beside = corrections.beside
+        is_besides = beside is not None and beside.drift_case == open_case.case and not beside.code
+        last = beside if is_besides else corrections.last
         if last and last.drift_case == open_case.case and not last.code:
             yield DriftResolved(open_case.case, "corrected", last.position)
         elif last and last.position > open_case.opened and not last.code:

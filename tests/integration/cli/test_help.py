@@ -27,7 +27,8 @@ def commands() -> Iterator[tuple[list[str], Any]]:
     for name, place, _, _ in COMMANDS:
         module, attribute = place.split(":")
         found = getattr(import_module(module), attribute)
-        yield [name], found
+        # A group that was shown in an overview has that line for its help.
+        yield [name], import_module(module).HELP if isinstance(found, App) else found
         if isinstance(found, App):
             for word in found:
                 if not word.startswith("-"):
@@ -46,7 +47,7 @@ def help_of(words: list[str]) -> str:
 
 
 def doc_of(found: Any) -> str:
-    return str(found.help) if isinstance(found, App) else inspect.getdoc(found) or ""
+    return found if isinstance(found, str) else inspect.getdoc(found) or ""
 
 
 def examples(doc: str) -> list[str]:

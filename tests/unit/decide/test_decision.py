@@ -8,6 +8,8 @@ from engine.decide.decision import PLAN_ACTIONS, decide
 from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from events.catalog import (
+    CorrectionApplied,
+    CorrectionFailed,
     CorrectionPlanned,
     DriftDetected,
     DriftResolved,
@@ -45,6 +47,7 @@ from tests.deciding import (
     OTHER_COMMIT,
     Stored,
     application,
+    folded,
     kinds,
     observed,
     ref_of,
@@ -284,6 +287,43 @@ def test_back_off_is_respected_and_ended_by_news() -> None:
     assert decide(replace(made, target=asked)).plan is not None
     back = replace(made.cluster, since=NOW)
     assert decide(replace(made, cluster=back)).plan is not None
+
+
+def test_what_drifts_beside_a_failed_object_is_put_right_while_that_one_waits() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    waiting = failed(failed=(MAP.identity,))
+    made = situation({MAP: "one", other: "one"}, [there], stored, corrections=waiting)
+    facts = decide(made).facts
+    plan = one(facts, CorrectionPlanned)
+    assert isinstance(plan, CorrectionPlanned)
+    assert [action.ref for action in plan.actions] == [other]
+    assert (plan.cause, plan.attempt) == ("drift", 0)
+    planned = folded(made, facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    after = folded(planned, [CorrectionApplied(position, ())])
+    assert after.corrections.last == waiting.last, "that one goes on waiting"
+    assert after.corrections.failures == 1
+    mended = replace(after, observed={other.identity: observed(stored, other)})
+    resolved = one(decide(mended).facts, DriftResolved)
+    assert isinstance(resolved, DriftResolved)
+    assert (resolved.how, resolved.correction) == ("corrected", after.seen)
+    assert decide(mended).until == waiting.last.retry_at  # type: ignore[union-attr]
+
+
+def test_a_repair_beside_that_fails_too_waits_with_the_other() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    waiting = failed(failed=(MAP.identity,))
+    made = situation({MAP: "one", other: "one"}, [there], stored, corrections=waiting)
+    planned = folded(made, decide(made).facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    result = Result(Verb.APPLY, other, Outcome.FORBIDDEN, message="no")
+    after = folded(planned, [CorrectionFailed(position, (result,), "forbidden", "no", 0)])
+    assert decide(after).plan is None
+    assert decide(after).until == waiting.last.retry_at  # type: ignore[union-attr]
 
 
 def test_the_message_of_a_rising_target_is_not_news_and_of_a_degraded_one_is() -> None:

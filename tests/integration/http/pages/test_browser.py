@@ -194,6 +194,13 @@ async def test_pages_fit_a_small_phone(chromium: Chromium, api: Bench) -> None:
             await page.goto(path)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= 360, path
+        await page.goto(TARGET)
+        for verb in ("Sync", "Suspend"):
+            await page.locator("summary", has_text=f"{verb}…").click()
+            box = await page.get_by_role("button", name=f"{verb} shop@dev").bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
 
 
 async def test_what_happens_is_shown_as_it_happens(chromium: Chromium, api: Bench) -> None:
