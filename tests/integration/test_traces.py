@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ async def healthy(line: Shop, revision: str) -> None:
             await line.call("GET", f"/v1/wait?{query}")
 
 
+DEED = re.compile("(apply|delete) [A-Z][A-Za-z]*")
+"""A request of a correction: an action and a kind."""
+
+
+def documented() -> dict[str, set[str]]:
+    """Every trace that the docs list, with the names of the spans in it."""
+    text = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    return {name: {name, *re.findall(r"`(\w+)`", spans)} for name, spans in rows}
+
+
 def linked(receiver: Receiver, name: str, trace: str, **attributes: Any) -> list[Span]:
     """Root spans of a name that link to a trace."""
     return [
@@ -123,6 +135,15 @@ async def test_a_commit_is_followed_to_three_clusters_by_links_alone(
             if span.attributes["trueup.health"] == "healthy"
         ]
         assert health.attributes["trueup.health.previous"] == "progressing"
+
+    # Every kind of span that there was is in the docs, under the trace that it stands in.
+    known = documented()
+    roots = {span.trace: span.name for span in receiver.spans if not span.parent}
+    assert {"fetch", "resolve", "assign", "reconcile", "list", "observe"} <= set(roots.values())
+    for span in receiver.spans:
+        if roots[span.trace] in known and not DEED.fullmatch(span.name):
+            assert span.name in known[roots[span.trace]], span
+    assert {name for name in roots.values() if name[:4] not in ("GET ", "POST")} <= set(known)
 
 
 async def test_every_event_names_the_span_that_wrote_it(
