@@ -161,20 +161,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
     )
     clock = SystemClock()
-    instance = f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
-        told = await stack.enter_async_context(telemetry(exports(), release, instance))
-        measuring = Measuring(told, clock, settings.metrics_labels)
-        scrape = measuring.page if told.is_pulled else None
-        if settings.metrics_listen is not None and scrape is not None:
-            await stack.enter_async_context(_metrics(settings, scrape))
-        dsn = settings.database_url
-        if dsn is None:
-            postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
-            dsn = postgres.dsn
-            keeper = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(keeper.cancel_scope.cancel)
-            keeper.start_soon(postgres.keep)
+        measuring, scrape = await _start_measuring(stack, settings, release, clock)
+        dsn = settings.database_url or await _start_postgres(stack, directory)
         opened = open_log(dsn, packages=("events", "projections"), measure=batch)
         log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
@@ -218,6 +207,26 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
                 reach,
             )
         await _say(log, clock, stream, EngineStopped(lease.epoch))
+
+
+async def _start_measuring(
+    stack: AsyncExitStack, settings: Settings, release: str, clock: SystemClock
+) -> tuple[Measuring, Scrape | None]:
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    told = await stack.enter_async_context(telemetry(exports(), release, instance))
+    measuring = Measuring(told, clock, settings.metrics_labels)
+    scrape = measuring.page if told.is_pulled else None
+    if settings.metrics_listen is not None and scrape is not None:
+        await stack.enter_async_context(_metrics(settings, scrape))
+    return measuring, scrape
+
+
+async def _start_postgres(stack: AsyncExitStack, directory: Path) -> str:
+    postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
+    keeper = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(keeper.cancel_scope.cancel)
+    keeper.start_soon(postgres.keep)
+    return postgres.dsn
 
 
 async def _start_views(
