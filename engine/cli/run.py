@@ -30,6 +30,7 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
     For example:
 
         trueup run --repository-roots ~/git --kubeconfig-roots ~/.kube
+        trueup run --control https://git.example.com/platform.git --control-path fleet
         trueup run --database-url postgresql://trueup@db/trueup --listen 127.0.0.1:9000
     """
     try:
