@@ -81,6 +81,28 @@ async def test_a_definition_and_its_objects_come_in_one_commit(
     await plane.kubectl("delete", "namespace", inner, "--wait=false")
 
 
+async def test_a_definition_that_somebody_deletes_comes_back_with_its_objects(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, group = control_plane, f"{app.name}.example.org"
+    app.commit(
+        definition(group),
+        kubernetes(f"{group}/v1", "Widget", "one", spec={"size": 1}),
+        configmap("other", a="1"),
+    )
+    await app.declare()
+    await app.synced()
+    before = (await plane.get(f"widgets.{group}", "one", "-n", app.name))["metadata"]["uid"]
+    head = await app.product.position()
+    await plane.kubectl("delete", "crd", f"widgets.{group}")
+    await app.event("DriftResolved", head)
+    await app.synced()
+    live = await plane.get(f"widgets.{group}", "one", "-n", app.name)
+    assert live["spec"] == {"size": 1}
+    assert live["metadata"]["uid"] != before
+    await plane.kubectl("delete", "crd", f"widgets.{group}")
+
+
 async def test_an_object_with_a_finalizer_is_waited_for_whoever_deletes_it(
     cluster: Cluster, app: App
 ) -> None:
@@ -248,6 +270,60 @@ async def test_what_an_admission_policy_denies_is_told_in_its_words(
     )
 
 
+async def test_a_webhook_that_does_not_answer_is_named_and_tried_again(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane = control_plane
+    hook = {
+        "name": "nobody.example.org",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "clientConfig": {"service": {"name": "nobody", "namespace": app.name}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": app.name}},
+        "rules": [_rule()],
+    }
+    name = "ValidatingWebhookConfiguration"
+    await plane.apply(kubernetes(ADMISSION, name, app.name, webhooks=[hook]))
+
+    async def fails() -> bool:
+        command = ("create", "configmap", "probe", "-n", app.name, "--dry-run=server")
+        return (await plane.kubectl(*command, check=False)).status != 0
+
+    await _until(fails)
+    app.commit(configmap("config", a="1"), kubernetes("v1", "ServiceAccount", "account"))
+    await app.declare()
+    failed = await app.event("CorrectionFailed")
+    assert failed["code"] == "failed"
+    result = named(failed["results"], "ConfigMap", "config")
+    assert "nobody.example.org" in result["message"]
+    assert named(failed["results"], "ServiceAccount", "account")["outcome"] == "created"
+    await plane.kubectl("delete", name, app.name)
+    await app.synced()
+
+
+async def test_an_object_of_another_application_is_not_taken(cluster: Cluster, app: App) -> None:
+    app.commit(configmap("shared", a="first"))
+    await app.declare()
+    await app.synced()
+    second = App(app.product, f"{app.name}-second", namespace=app.namespace)
+    second.commit(configmap("shared", a="second"), configmap("own", a="1"))
+    await second.declare()
+    failed = await second.event("CorrectionFailed")
+    assert failed["code"] == "conflict"
+    result = named(failed["results"], "ConfigMap", "shared")
+    assert f"default/{app.name}" in result["message"]
+    assert named(failed["results"], "ConfigMap", "own")["outcome"] == "created"
+    live = await cluster.get("configmap", "shared", "-n", app.namespace)
+    assert live["data"] == {"a": "first"}
+    # Given up by the first, it is the second's.
+    app.commit(configmap("left"))
+    await second.synced()
+    live = await cluster.get("configmap", "shared", "-n", app.namespace)
+    assert live["data"] == {"a": "second"}
+    assert (await app.until("synced"))["differences"] == 0
+
+
 async def test_what_an_admission_policy_rewrites_is_shown_and_not_fought(
     control_plane: ControlPlane, app: App
 ) -> None:
@@ -335,6 +411,27 @@ async def test_an_immutable_field_fails_by_name_until_git_takes_it_back(
     assert (await app.product.status(app.target))["sync"] == "synced"
 
 
+async def test_what_drifts_beside_an_object_that_keeps_failing_does_not_wait_for_it(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, since = control_plane, control_plane.audit.position()
+    app.commit(configmap("bad", **{"no key": "1"}), configmap("good", a="1"))
+    await app.declare(retry={"base": "10m", "cap": "10m"})
+    failed = await app.event("CorrectionFailed")
+    assert named(failed["results"], "ConfigMap", "bad")["outcome"] == "invalid"
+    await plane.kubectl(
+        *("patch", "configmap", "good", "-n", app.name, "-p", '{"data": {"a": "tampered"}}')
+    )
+    assert (await app.event("DriftResolved"))["how"] == "corrected"
+    assert (await plane.get("configmap", "good", "-n", app.name))["data"] == {"a": "1"}
+    status = await app.until("failed")
+    assert "ConfigMap/bad" in status["reason"]
+    tried = [event.object_ref.name for event in plane.audit.writes("engine", since)]
+    assert tried.count("bad") == 1
+    commit = app.commit(configmap("good", a="1"))
+    await app.synced(commit)
+
+
 async def test_a_configmap_of_900_kb_is_synced_watched_and_mended(
     cluster: Cluster, app: App
 ) -> None:
@@ -362,21 +459,25 @@ async def test_a_configmap_of_900_kb_is_synced_watched_and_mended(
 
 async def _admit(plane: ControlPlane, namespace: str, kind: str, **rules: Any) -> None:
     """Set up an admission policy for the ConfigMaps of one namespace."""
-    match = {
+    where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    binding = {"policyName": namespace, "matchResources": where}
+    if kind == "Validating":
+        binding["validationActions"] = ["Deny"]
+    spec = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [_rule()]}, **rules}
+    await plane.apply(
+        kubernetes(ADMISSION, f"{kind}AdmissionPolicy", namespace, spec=spec),
+        kubernetes(ADMISSION, f"{kind}AdmissionPolicyBinding", namespace, spec=binding),
+    )
+
+
+def _rule() -> dict[str, Any]:
+    """Return what an admission rule says to mean writes of ConfigMaps."""
+    return {
         "apiGroups": [""],
         "apiVersions": ["v1"],
         "resources": ["configmaps"],
         "operations": ["CREATE", "UPDATE"],
     }
-    where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    binding = {"policyName": namespace, "matchResources": where}
-    if kind == "Validating":
-        binding["validationActions"] = ["Deny"]
-    spec = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [match]}, **rules}
-    await plane.apply(
-        kubernetes(ADMISSION, f"{kind}AdmissionPolicy", namespace, spec=spec),
-        kubernetes(ADMISSION, f"{kind}AdmissionPolicyBinding", namespace, spec=binding),
-    )
 
 
 async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
