@@ -57,13 +57,14 @@ from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
-from events.log import EventLog
+from events.log import EventLog, LogUnavailable
 from events.postgres import open_log
 from events.proofs import Proofs
 from events.signer import Signer
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
+from projections.errors import ViewsUnavailable
 from projections.lease import Lease, LeaseLost, hold
 from projections.postgres import PostgresViews
 from projections.rebuild import Rebuilt, drop_previous, rebuild
@@ -73,6 +74,9 @@ from projections.store import Pool, Store
 logger = logging.getLogger(__name__)
 LEASE = "engine"
 LEASE_SECONDS = 5.0
+OUTAGE_SECONDS = 1.0
+"""Between two starts while the database is out of reach."""
+_OUTAGES = (LeaseLost, LogUnavailable, ViewsUnavailable)
 _CONNECTIONS = 20
 _KEY_BYTES = 32
 
@@ -80,9 +84,9 @@ _KEY_BYTES = 32
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
     """Run an engine until it is cancelled or gets SIGTERM or SIGINT, then stop it in order.
 
-    `ready` is told the server's URL once requests are answered. Where the lease is lost, because
-    Postgres could not be reached for that long, all of it starts again, and may find another in
-    its place. Raises what keeps it from starting.
+    `ready` is told the server's URL once requests are answered. Where Postgres could not be
+    reached for longer than the lease lasts, all of it starts again, and may find another in its
+    place. Raises what keeps it from starting.
     """
     stop = Stop()
     async with anyio.create_task_group() as group:
@@ -92,21 +96,22 @@ async def serve(settings: Settings, *, ready: Callable[[str], None] | None = Non
             while True:
                 try:
                     await _serve(settings, ready, stop)
-                except (LeaseLost, ExceptionGroup) as error:
-                    if stop.is_asked or not _is_loss(error):
+                except (*_OUTAGES, ExceptionGroup) as error:
+                    if stop.is_asked or not stop.has_worked or not _is_outage(error):
                         raise
-                    logger.warning("the lease was lost: starting again")
+                    logger.warning("the database was out of reach: starting again")
                     stop.starts_again()
+                    await anyio.sleep(OUTAGE_SECONDS)
                 else:
                     break
         group.cancel_scope.cancel()
 
 
-def _is_loss(error: Exception) -> bool:
-    """Whether nothing but a lost lease ended the engine."""
+def _is_outage(error: Exception) -> bool:
+    """Whether nothing but an outage of the database ended the engine."""
     if isinstance(error, ExceptionGroup):
-        return all(_is_loss(inner) for inner in error.exceptions)
-    return isinstance(error, LeaseLost)
+        return all(_is_outage(inner) for inner in error.exceptions)
+    return isinstance(error, _OUTAGES)
 
 
 class Stop:
@@ -116,6 +121,7 @@ class Stop:
         self.everything = anyio.CancelScope()
         self._work: anyio.CancelScope | None = None
         self._asked = False
+        self.has_worked = False
 
     def ask(self) -> None:
         """Stop."""
@@ -133,7 +139,7 @@ class Stop:
 
     def works_in(self, scope: anyio.CancelScope) -> None:
         """Name the scope of the work, from when there is some."""
-        self._work = scope
+        self._work, self.has_worked = scope, True
         if self._asked:
             scope.cancel()
 
