@@ -55,13 +55,24 @@ def used() -> dict[str, set[str]]:
 
 
 def _codes(tree: ast.Module) -> Iterator[str]:
+    named = {
+        ast.unparse(statement.targets[0]): statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+    }
     for node in ast.walk(tree):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            # How a target stands: the state, the code, the reason.
+            state, code = (*node.value.elts, None, None)[:2]
+            if state and code and ast.unparse(state).startswith("SyncState."):
+                yield from _texts(code)
         if isinstance(node, ast.Call):
             called = node.func
             name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
             for place in CALLS.get(name, ()):
                 if place < len(node.args):
-                    yield from _texts(node.args[place])
+                    given = node.args[place]
+                    yield from _texts(named.get(ast.unparse(given), given))
             for keyword in node.keywords:
                 if keyword.arg == "code":
                     yield from _texts(keyword.value)
