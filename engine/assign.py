@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from engine.decide.assignment import assignments
 from engine.ports import Clock
+from engine.telemetry import spans
+from engine.telemetry.log import link_to
 from events.event import Actor, NewEvent, Position
 from events.log import EventLog
 from projections.declared import DECLARED, DeclaredDocument
@@ -44,9 +46,13 @@ class Assigner:
             for stream, application in applications.items()
             for change in assignments(application, clusters, known[stream])
         ]
-        for start in range(0, len(events), _BATCH):
-            appended = await self._log.append(events[start : start + _BATCH])
-            await self._views.reached(appended.last)
+        if not events:
+            return
+        with spans.span("assign", {"trueup.targets": len(events)}, root=True):
+            await link_to(self._log, {event.causation or 0 for event in events})
+            for start in range(0, len(events), _BATCH):
+                appended = await self._log.append(events[start : start + _BATCH])
+                await self._views.reached(appended.last)
 
 
 async def _applications(reader: Reader, streams: Iterable[str]) -> dict[str, DeclaredDocument]:

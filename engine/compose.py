@@ -64,7 +64,7 @@ from events.signer import Signer
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
-from projections.lease import Lease, hold
+from projections.lease import Lease, LeaseLost, hold
 from projections.postgres import PostgresViews
 from projections.rebuild import Rebuilt, drop_previous, rebuild
 from projections.runner import Runner
@@ -80,16 +80,33 @@ _KEY_BYTES = 32
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
     """Run an engine until it is cancelled or gets SIGTERM or SIGINT, then stop it in order.
 
-    `ready` is told the server's URL once requests are answered. Raises what keeps it from
-    starting.
+    `ready` is told the server's URL once requests are answered. Where the lease is lost, because
+    Postgres could not be reached for that long, all of it starts again, and may find another in
+    its place. Raises what keeps it from starting.
     """
     stop = Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(stop.on_signal)
         group.start_soon(stop.on_cancel)
         with anyio.CancelScope(shield=True) as stop.everything:
-            await _serve(settings, ready, stop)
+            while True:
+                try:
+                    await _serve(settings, ready, stop)
+                except (LeaseLost, ExceptionGroup) as error:
+                    if stop.is_asked or not _is_loss(error):
+                        raise
+                    logger.warning("the lease was lost: starting again")
+                    stop.starts_again()
+                else:
+                    break
         group.cancel_scope.cancel()
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether nothing but a lost lease ended the engine."""
+    if isinstance(error, ExceptionGroup):
+        return all(_is_loss(inner) for inner in error.exceptions)
+    return isinstance(error, LeaseLost)
 
 
 class Stop:
@@ -104,6 +121,15 @@ class Stop:
         """Stop."""
         self._asked = True
         (self._work or self.everything).cancel()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._asked
+
+    def starts_again(self) -> None:
+        """Forget the scope of work that has ended, until there is some again."""
+        self._work = None
 
     def works_in(self, scope: anyio.CancelScope) -> None:
         """Name the scope of the work, from when there is some."""
@@ -135,20 +161,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
         redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
     )
     clock = SystemClock()
-    instance = f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
-        told = await stack.enter_async_context(telemetry(exports(), release, instance))
-        measuring = Measuring(told, clock, settings.metrics_labels)
-        scrape = measuring.page if told.is_pulled else None
-        if settings.metrics_listen is not None and scrape is not None:
-            await stack.enter_async_context(_metrics(settings, scrape))
-        dsn = settings.database_url
-        if dsn is None:
-            postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
-            dsn = postgres.dsn
-            keeper = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(keeper.cancel_scope.cancel)
-            keeper.start_soon(postgres.keep)
+        measuring, scrape = await _start_measuring(stack, settings, release, clock)
+        dsn = settings.database_url or await _start_postgres(stack, directory)
         opened = open_log(dsn, packages=("events", "projections"), measure=batch)
         log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
@@ -192,6 +207,26 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
                 reach,
             )
         await _say(log, clock, stream, EngineStopped(lease.epoch))
+
+
+async def _start_measuring(
+    stack: AsyncExitStack, settings: Settings, release: str, clock: SystemClock
+) -> tuple[Measuring, Scrape | None]:
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    told = await stack.enter_async_context(telemetry(exports(), release, instance))
+    measuring = Measuring(told, clock, settings.metrics_labels)
+    scrape = measuring.page if told.is_pulled else None
+    if settings.metrics_listen is not None and scrape is not None:
+        await stack.enter_async_context(_metrics(settings, scrape))
+    return measuring, scrape
+
+
+async def _start_postgres(stack: AsyncExitStack, directory: Path) -> str:
+    postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
+    keeper = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(keeper.cancel_scope.cancel)
+    keeper.start_soon(postgres.keep)
+    return postgres.dsn
 
 
 async def _start_views(

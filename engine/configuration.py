@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from engine.ports import RenderRefused, Tree, TreeEntry
 from engine.resources.parse import Located, Problem, Refused, parse_files
+from engine.supervise import TryLater
 
 ENDINGS = (".yaml", ".yml")
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -29,7 +30,7 @@ class ConfigurationLimits(Struct, frozen=True):
     """Bytes of all of them."""
 
 
-class Unreadable(Exception):
+class Unreadable(TryLater):
     """A commit cannot be read now, which says nothing about what is in it: try again."""
 
     code = "unreadable"

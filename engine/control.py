@@ -25,6 +25,7 @@ from engine.decide.control import Control, Plan, plan
 from engine.ports import Clock, RenderRefused, Tree
 from engine.resources.model import RepositorySpec
 from engine.resources.parse import Located, Problem, Refused, field_name
+from engine.supervise import TryLater
 from engine.telemetry import spans
 from engine.telemetry.log import link_to
 from events.catalog import ConfigurationApplied, ConfigurationRefused, Fact, Withdrawn
@@ -58,7 +59,7 @@ class Trees(Protocol):
         ...
 
 
-class Busy(Exception):
+class Busy(TryLater):
     """Others wrote to the same resources all the time."""
 
     code = "busy"

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from engine.decide.decision import PLAN_CAUSES
 from engine.fleet import Fleet, ParkedViews, ages
 from engine.http.api import Workload
+from engine.notify.send import End
 from engine.ports import Clock
 from engine.queue import TargetQueue
 from engine.telemetry import instruments
@@ -102,6 +103,8 @@ def _begin_counters() -> None:
     """Have counters begin at zero: of a series that begins at one, no increase is seen."""
     for part in ("reconcile", "task"):
         instruments.FAULTS.add(0, {"trueup.part": part})
+    for end in End:
+        instruments.NOTIFICATIONS.add(0, {"trueup.outcome": end.value})
     if not broken_down("any", "any"):
         for outcome in ("applied", "failed"):
             for cause in PLAN_CAUSES:

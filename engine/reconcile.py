@@ -21,6 +21,7 @@ from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
 from engine.situations import Inventories, read_situation
+from engine.supervise import AWAY
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt, description
 from engine.telemetry.instruments import FAULTS
@@ -32,7 +33,7 @@ from events.catalog import (
     Fact,
 )
 from events.event import Actor, Blob, Micros, NewEvent, Position, Version
-from events.log import EventLog, LogUnavailable, WrongVersion
+from events.log import EventLog, WrongVersion
 from events.vocabulary import Desired
 from projections.fold import TargetId
 from projections.views import Views
@@ -110,7 +111,7 @@ class Reconciler:
                 until = await self.reconcile(target, seen)
             if until:
                 self.queue.add_at(target, until)
-        except (LogUnavailable, TimeoutError) as error:
+        except AWAY as error:
             logger.warning(
                 "target is left for now", extra={"target": target.label, "error": str(error)}
             )

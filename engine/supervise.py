@@ -17,12 +17,33 @@ import anyio.abc
 
 from engine.ports import Clock
 from engine.telemetry.instruments import FAULTS
+from events.log import LogUnavailable
+from projections.errors import ViewsUnavailable
 
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 _FIRST_RETRY, _LAST_RETRY = 0.5, 60.0
 """Seconds between a fault and the next try: doubled from the first to the last."""
+
+
+class TryLater(Exception):
+    """Something cannot be done now, through no fault of ours: it is tried again."""
+
+    code = "try-later"
+
+
+AWAY = (LogUnavailable, ViewsUnavailable, TryLater, TimeoutError)
+"""What passes by itself, most of it when the database is back: a line in the log, no fault."""
+
+
+def note_failure(error: Exception, part: str, what: str, **about: object) -> None:
+    """Log an exception: as a fault with its place, unless it passes by itself."""
+    if isinstance(error, AWAY):
+        logger.warning("%s", what, extra={**about, "error": str(error) or type(error).__name__})
+        return
+    logger.error("%s", what, extra=about, exc_info=error)
+    FAULTS.add(1, {"trueup.part": part})
 
 
 class Children:
@@ -58,11 +79,13 @@ class Children:
             with scope:
                 wait = _FIRST_RETRY
                 while True:
+                    began = self._clock.monotonic()
                     try:
                         await run()
-                    except Exception:
-                        logger.exception("task failed; starting it again", extra={"task": key})
-                        FAULTS.add(1, {"trueup.part": "task"})
+                    except Exception as error:  # noqa: BLE001 - logged, and tried again
+                        note_failure(error, "task", "task failed; starting it again", task=key)
+                    if self._clock.monotonic() - began > _LAST_RETRY:
+                        wait = _FIRST_RETRY
                     await self._clock.sleep(wait)
                     wait = min(wait * 2, _LAST_RETRY)
         finally:
@@ -112,10 +135,9 @@ class KeyedWork(Generic[K]):
         try:
             await self._handle(key)
             self._faults.pop(key, None)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - logged, and tried again
             faults = self._faults[key] = self._faults.get(key, 0) + 1
-            logger.exception("work failed; trying again", extra={"work": self._name, "key": key})
-            FAULTS.add(1, {"trueup.part": self._name})
+            note_failure(error, self._name, "work failed; trying again", work=self._name, key=key)
             await self._clock.sleep(min(_FIRST_RETRY * 2.0**faults, _LAST_RETRY))
             self._waiting[key] = None
         finally:
@@ -160,8 +182,8 @@ class GatheredWork(Generic[K]):
             try:
                 await self._handle(batch)
                 faults = 0
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - logged, and tried again
                 faults += 1
-                logger.exception("work failed; trying again", extra={"work": self._name})
+                note_failure(error, self._name, "work failed; trying again", work=self._name)
                 self._waiting = OrderedDict.fromkeys([*batch, *self._waiting])
                 await self._clock.sleep(min(_FIRST_RETRY * 2.0**faults, _LAST_RETRY))

@@ -138,7 +138,9 @@ def _said_of_target(fact: Fact) -> str:
         case c.CorrectionPlanned():
             again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
             actions = _count(len(fact.actions), "action")
-            return f"correction planned ({fact.cause}): {actions} to {_short(fact.commit)}{again}"
+            more = f", {fact.remaining} more to follow" if fact.remaining else ""
+            what = f"{actions} to {_short(fact.commit)}{again}{more}"
+            return f"correction planned ({fact.cause}): {what}"
         case c.CorrectionApplied():
             return f"correction of #{fact.plan} done: {_outcomes(fact.results)}"
         case c.CorrectionFailed():

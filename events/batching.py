@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec import Struct
 
 from events.codec import encode, type_of
-from events.event import Actor, Blob, EventId, NewEvent, Position, StreamName, Version
+from events.event import ABSENT, Actor, Blob, EventId, NewEvent, Position, StreamName, Version
 from events.limits import MAX_BYTES, MAX_PAYLOAD, REMEMBERED, check_blobs, check_events, made_at
 from events.log import Appended, IdReused, LogError, WrongVersion
 
@@ -121,17 +121,28 @@ def decide(commands: Sequence[Command], state: State) -> Decision:
     versions = dict(state.versions)
     ids: dict[EventId, Known | Row] = dict(state.ids)
     outcomes: list[Appended | LogError] = []
+    all_new = not ids and _distinct(commands)
     for command in commands:
-        outcome = _retried(command, ids) or _refusal(command, versions, state.now)
+        outcome = None if all_new else _retried(command, ids)
         if outcome is None:
-            placed = _place(command, versions, Position(state.position + len(rows)))
-            rows += placed
-            for row in placed:
-                ids[row.prepared.new.event_id] = row
-            positions = tuple(row.position for row in placed)
-            outcome = Appended(positions, tuple(row.version for row in placed))
+            placed = _place(command, versions, state.position + len(rows), state.now)
+            if isinstance(placed, LogError):
+                outcome = placed
+            else:
+                rows += placed
+                if not all_new:
+                    ids.update((row.prepared.new.event_id, row) for row in placed)
+                outcome = Appended(
+                    tuple([row.position for row in placed]), tuple([row.version for row in placed])
+                )
         outcomes.append(outcome)
     return Decision(rows, _heads(rows, state.versions), outcomes)
+
+
+def _distinct(commands: Sequence[Command]) -> bool:
+    """Whether no id comes twice, as is nearly always so: then nobody can be retrying."""
+    ids = [item.new.event_id for command in commands for item in command.events]
+    return len(set(ids)) == len(ids)
 
 
 def _retried(command: Command, ids: Mapping[EventId, Known | Row]) -> Appended | LogError | None:
@@ -156,34 +167,34 @@ def _retried(command: Command, ids: Mapping[EventId, Known | Row]) -> Appended |
     return Appended(tuple(positions), tuple(versions))
 
 
-def _refusal(command: Command, versions: Mapping[StreamName, Version], now: int) -> LogError | None:
-    ahead: dict[StreamName, int] = {}
+def _place(
+    command: Command, versions: dict[StreamName, Version], after: int, now: int
+) -> list[Row] | LogError:
+    """Place the events of a command behind `after`, or refuse it and leave `versions` alone."""
+    oldest = min([item.new.event_id for item in command.events])  # UUIDv7s sort by their time
+    if made_at(oldest) < now // 1000 - REMEMBERED:
+        return IdReused(
+            f"event id {oldest} was made more than seven days ago, so whether it was "
+            "used is no longer known: look whether the event is there, else use a new id"
+        )
+    rows: list[Row] = []
+    ahead: dict[StreamName, Version] = {}
     for item in command.events:
         new = item.new
-        if made_at(new.event_id) < now // 1000 - REMEMBERED:
-            return IdReused(
-                f"event id {new.event_id} was made more than seven days ago, so whether it was "
-                "used is no longer known: look whether the event is there, else use a new id"
-            )
-        actual = Version(versions.get(new.stream, 0) + ahead.get(new.stream, 0))
-        if new.expected is not None and new.expected != actual:
-            return WrongVersion(new.stream, new.expected, actual)
-        ahead[new.stream] = ahead.get(new.stream, 0) + 1
-    return None
-
-
-def _place(command: Command, versions: dict[StreamName, Version], after: Position) -> list[Row]:
-    rows = []
-    for number, item in enumerate(command.events, start=1):
-        version = Version(versions.get(item.new.stream, 0) + 1)
-        versions[item.new.stream] = version
-        rows.append(Row(Position(after + number), version, item))
+        stream = new.stream
+        before = ahead.get(stream) or versions.get(stream, ABSENT)
+        if new.expected is not None and new.expected != before:
+            return WrongVersion(stream, new.expected, before)
+        after += 1
+        ahead[stream] = version = Version(before + 1)
+        rows.append(Row(Position(after), version, item))
+    versions.update(ahead)
     return rows
 
 
 def _heads(rows: list[Row], before: Mapping[StreamName, Version]) -> dict[StreamName, Head]:
-    heads: dict[StreamName, Head] = {}
-    for row in rows:
-        stream = row.prepared.new.stream
-        heads[stream] = Head(before.get(stream, Version(0)), row.version, row.position)
-    return heads
+    last = {row.prepared.new.stream: row for row in rows}
+    return {
+        stream: Head(before.get(stream, ABSENT), row.version, row.position)
+        for stream, row in last.items()
+    }

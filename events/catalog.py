@@ -368,7 +368,10 @@ class DriftResolved(Fact, frozen=True, omit_defaults=True):
 
 
 class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
-    """What is about to be done, and why: appended before the first request."""
+    """What is about to be done, and why: appended before the first request.
+
+    `attempt` counts from 1; 0 is a repair beside a failed correction, which goes on waiting.
+    """
 
     commit: str
     facts: Facts
@@ -378,6 +381,10 @@ class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
     drift_case: str = ""
     approval: int = 0
     """The position of the PlanApproved that this carries out."""
+    remaining: int = 0
+    """How many more actions there were than one plan holds: they are planned next."""
+    rest: str = ""
+    """Of an approved plan: the digest of those that remain, which are approved too."""
 
 
 class CorrectionApplied(Fact, frozen=True, omit_defaults=True):

@@ -8,6 +8,8 @@ new `FORMAT`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec import Struct
 
@@ -79,6 +81,11 @@ def header_of(event: Event) -> Header:
 def entry_of(header: Header) -> bytes:
     """Write a header as the entry that is hashed."""
     return _encoder.encode(header)
+
+
+def entry_of_columns(columns: Iterable[object]) -> bytes:
+    """Write the entry of an event whose columns are in the order of `Header`, behind the format."""
+    return _encoder.encode((FORMAT, *columns))
 
 
 def event_leaf(event: Event) -> bytes:

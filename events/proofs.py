@@ -16,7 +16,7 @@ from events import blobs as bodies
 from events.catalog import CheckpointKeyAdded, RestoreAccepted
 from events.codec import fact_of
 from events.connection import translated
-from events.entry import FORMAT, Header, entry_of
+from events.entry import entry_of_columns
 from events.event import Digest, Position
 from events.log import EventLog, LogCorrupt
 from events.merkle import HASH_BYTES, leaf_hash
@@ -105,8 +105,8 @@ class Proofs:
         if found is not None:
             return bytes(found[: tile.width * HASH_BYTES])
         if tile.level == 0:
-            headers = await self.headers(tile.index * WIDTH, tile.index * WIDTH + tile.width)
-            return b"".join(leaf_hash(entry_of(header)) for header in headers)
+            entries = await self.entries_in(tile.index * WIDTH, tile.index * WIDTH + tile.width)
+            return b"".join(map(leaf_hash, entries))
         first = tile.index * WIDTH
         rows = await self._fetch("roots", tile.level - 1, first, first + tile.width)
         if [row["number"] for row in rows] != list(range(first, first + tile.width)):
@@ -115,8 +115,7 @@ class Proofs:
 
     async def entries(self, index: int, width: int) -> bytes:
         """Return the bundle of the `index`-th 256 entries, or of the first `width` of them."""
-        headers = await self.headers(index * WIDTH, index * WIDTH + width)
-        return pack(entry_of(header) for header in headers)
+        return pack(await self.entries_in(index * WIDTH, index * WIDTH + width))
 
     async def payloads(self, index: int, width: int) -> Sequence[bytes]:
         """Return the payloads of the same events."""
@@ -129,12 +128,11 @@ class Proofs:
         found = await self._ask(lambda connection: bodies.get(connection, [digest]))
         return found.get(digest)
 
-    async def headers(self, after: int, until: int) -> list[Header]:
-        """Return the headers of positions `after + 1` to `until`; raises `LogCorrupt`."""
+    async def entries_in(self, after: int, until: int) -> list[bytes]:
+        """Return the entries of positions `after + 1` to `until`; raises `LogCorrupt`."""
         rows = await self._fetch("headers", after, until)
-        headers = [Header(FORMAT, *row) for row in rows]
-        _check_dense([header.position for header in headers], after, until)
-        return headers
+        _check_dense([row[0] for row in rows], after, until)
+        return [entry_of_columns(row) for row in rows]
 
     async def edge(self, size: int) -> Edge:
         """Return the right edge of the tree of `size` leaves: a few reads, however large it is.

@@ -17,7 +17,6 @@ from anyio.lowlevel import checkpoint as let_others_run
 from msgspec import Struct
 
 from events.connection import translated
-from events.entry import entry_of
 from events.event import Position
 from events.log import EventLog, LogCorrupt, LogError, LogUnavailable
 from events.merkle import leaf_hash
@@ -141,8 +140,8 @@ class Signer:
         full: list[FullTile] = []
         while edge.size < head:
             until = min(head, edge.size - edge.size % WIDTH + WIDTH)
-            headers = await self._proofs.headers(edge.size, until)
-            full += edge.add([leaf_hash(entry_of(header)) for header in headers])
+            entries = await self._proofs.entries_in(edge.size, until)
+            full += edge.add(map(leaf_hash, entries))
             if len(full) >= _TILES:
                 await self._store(full)
                 full.clear()

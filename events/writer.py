@@ -204,7 +204,7 @@ class Writer:
             self._forget()
             return None  # perhaps only what is known is out of date
         await self._make_room(connection, decision)
-        oldest = min(made_at(row.prepared.new.event_id) for row in decision.rows)
+        oldest = made_at(min([row.prepared.new.event_id for row in decision.rows]))
         try:
             with translated():
                 fresh = self._fresh(commands)

@@ -32,10 +32,17 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     facts: Facts
     actions: tuple[Action, ...]
     drift_case: str = ""
+    approval: int = 0
+    remaining: int = 0
+    rest: str = ""
 
 
 class Ended(Struct, frozen=True, omit_defaults=True):
-    """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed."""
+    """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed.
+
+    `failed` has the identities of the objects whose action did not come to its end.
+    `rest` is the digest of what its approval covers and it did not hold.
+    """
 
     plan: int
     position: int
@@ -48,20 +55,33 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     message: str = ""
     retry_at: int = 0
     drift_case: str = ""
+    failed: tuple[str, ...] = ()
+    approval: int = 0
+    rest: str = ""
 
 
 class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
-    """The corrections of one target. `failures` counts those in a row that failed."""
+    """The corrections of one target. `failures` counts those in a row that failed.
+
+    `beside` is the last repair (attempt 0) that was made while `last`, which failed, waits.
+    """
 
     plan: Plan | None = None
     last: Ended | None = None
     failures: int = 0
+    beside: Ended | None = None
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether what is under way is a repair beside a failed correction that waits."""
+        return self.plan is not None and not self.plan.attempt and self.last is not None
 
 
 class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
+    version = 2
     document = CorrectionDocument
     types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
     kinds = ("target",)
@@ -83,27 +103,58 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                     facts=fact.facts,
                     actions=fact.actions,
                     drift_case=fact.drift_case,
+                    approval=fact.approval,
+                    remaining=fact.remaining,
+                    rest=fact.rest,
                 )
                 return replace(known, plan=plan)
+            case CorrectionApplied() | CorrectionFailed() | CorrectionAbandoned() if (
+                known.is_beside
+            ):
+                return _beside(known, event, fact)
             case CorrectionApplied():
-                return replace(known, plan=None, last=_ended(known, event, fact.plan), failures=0)
+                last = _ended(known, event, fact.plan)
+                return replace(known, plan=None, last=last, failures=0, beside=None)
             case CorrectionFailed():
                 last = _ended(known, event, fact.plan)
                 if last:
                     last = replace(
-                        last, code=fact.code, message=fact.message, retry_at=fact.retry_at
+                        last,
+                        code=fact.code,
+                        message=fact.message,
+                        retry_at=fact.retry_at,
+                        failed=_failed(fact),
                     )
-                return replace(known, plan=None, last=last, failures=fact.attempt)
+                return replace(known, plan=None, last=last, failures=fact.attempt, beside=None)
             case CorrectionAbandoned():
                 last = _ended(known, event, fact.plan)
                 if last:
                     last = replace(last, code="abandoned", message=fact.reason)
-                return replace(known, plan=None, last=last)
+                return replace(known, plan=None, last=last, beside=None)
         return document
 
     def index(self, document: CorrectionDocument) -> tuple[str | None, ...]:
         """Whether a correction is under way."""
         return ("planned" if document.plan else None,)
+
+
+def _beside(
+    known: CorrectionDocument,
+    event: Event,
+    fact: CorrectionApplied | CorrectionFailed | CorrectionAbandoned,
+) -> CorrectionDocument:
+    """Note a repair that was made while a failed correction waits, which goes on waiting."""
+    ended, last = _ended(known, event, fact.plan), known.last
+    if isinstance(fact, CorrectionFailed) and ended and last:
+        ended = replace(ended, code=fact.code, message=fact.message)
+        last = replace(last, failed=(*last.failed, *_failed(fact)))
+    if isinstance(fact, CorrectionAbandoned):
+        ended = known.beside
+    return replace(known, plan=None, last=last, beside=ended)
+
+
+def _failed(fact: CorrectionFailed) -> tuple[str, ...]:
+    return tuple(r.ref.identity for r in fact.results if not r.outcome.is_success)
 
 
 def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended | None:
@@ -119,6 +170,8 @@ def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended |
         actions=len(plan.actions),
         facts=plan.facts,
         drift_case=plan.drift_case,
+        approval=plan.approval,
+        rest=plan.rest,
     )
 
 

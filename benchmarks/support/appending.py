@@ -104,6 +104,10 @@ class Bare:
         first, self._next = self._next, self._next + count
         return rows(first, count)
 
+    def move_to(self, position: int) -> None:
+        """Go on from another position, where there must be a partition or none is needed."""
+        self._next = position
+
     async def copy(self, connection: Any, batch: list[Row]) -> None:
         """Write rows as fast as can be: one durable COPY."""
         await connection.copy_records_to_table("events", records=batch, columns=COLUMNS)

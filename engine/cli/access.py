@@ -13,7 +13,14 @@ from engine.cli.connection import HERE, Connection
 from engine.cli.output import Format, age, note, print_data, print_table, say
 
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
-token = App(name="token", help="Make, list and revoke access tokens")
+HELP = """Make, list and revoke access tokens.
+
+For example:
+
+    trueup token create alice
+    trueup token list
+"""
+token = App(name="token", help=HELP)
 
 
 @token.command

@@ -23,7 +23,14 @@ Keys = Annotated[
         name="--key", help="a public key to trust, or a file of them (default: the export's)"
     ),
 ]
-audit = App(name="audit", help="Prove that the log was not altered, and verify it offline")
+HELP = """Prove that the log was not altered, and verify it offline.
+
+For example:
+
+    trueup audit export --to audit
+    trueup audit verify audit --key log.pub
+"""
+audit = App(name="audit", help=HELP)
 
 
 @audit.command

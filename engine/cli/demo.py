@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -79,7 +80,6 @@ async def _offer_pages(stage: Stage) -> None:
             await anyio.sleep_forever()
         sys.stdout.write("Press Enter for another one.\n")
         sys.stdout.flush()
-        # A thread that waits for a key is left behind when Ctrl-C comes.
-        line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
-        if not line:
+        await anyio.wait_readable(sys.stdin)
+        if not os.read(sys.stdin.fileno(), 4096):
             await anyio.sleep_forever()

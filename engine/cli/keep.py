@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -171,18 +171,4 @@ async def version(
         )
     if problem:
         note(f"no server: {safe(problem)}")
-    return 0
-
-
-def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
-    """Print a completion script for a shell.
-
-    For example:
-
-        source <(trueup completion bash)
-        trueup completion fish > ~/.config/fish/completions/trueup.fish
-    """
-    from engine.cli.program import make_app
-
-    say(make_app().generate_completion(prog_name="trueup", shell=shell).rstrip())
     return 0

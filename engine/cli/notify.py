@@ -17,7 +17,13 @@ from engine.resources import duration
 POLL = 0.25
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
 Reason = Annotated[str, Parameter(name=["--reason", "-m"], help="why, for the record")]
-notify = App(name="notify", help="Try notifications out, and deliver alerts again")
+HELP = """Try notifications out, and deliver alerts again.
+
+For example:
+
+    trueup notify test on-call
+"""
+notify = App(name="notify", help=HELP)
 
 
 @notify.command(name="test")

@@ -121,8 +121,9 @@ def print_error(error: CliError) -> None:
     """Print why a command ended, what was found, and what to do about it."""
     label = styled("error:", "red", sys.stderr)
     lines = [f"{label} {safe(error.message)}", *(f"  {safe(line)}" for line in error.lines)]
-    if error.hint:
-        lines.append(f"{styled('hint:', 'cyan', sys.stderr)} {safe(error.hint)}")
+    hint = error.hint or (f"`trueup explain error {error.code}` tells more" if error.code else "")
+    if hint:
+        lines.append(f"{styled('hint:', 'cyan', sys.stderr)} {safe(hint)}")
     note("\n".join(lines))
 
 

@@ -48,7 +48,8 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("version", "engine.cli.keep:version", KEEP, "Say which release this is, and the server's"),
     ("doctor", "engine.cli.doctor:doctor", KEEP, "Check everything the engine stands on"),
     ("explain", "engine.cli.explain:explain", KEEP, "Tell what a field or an error's code means"),
-    ("completion", "engine.cli.keep:completion", KEEP, "Print a completion script for a shell"),
+    ("completion", "engine.cli.completion:completion", KEEP, "Print a shell's completion script"),
+    ("names", "engine.cli.completion:names", KEEP, "Print names of targets, for completion"),
 )
 """Each command: its name, where it is, its group, and its line in the overview."""
 COMMAND_NAMES = frozenset(name for name, _, _, _ in COMMANDS)

@@ -43,6 +43,8 @@ PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
 """What a correction can be for."""
 DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
+PLAN_ACTIONS = 250
+"""How many actions one plan holds, so that its outcome fits into one event; the others follow."""
 HOLD_LISTED = 20
 """How many objects a hold names."""
 
@@ -93,7 +95,7 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     if actions and hold is None:
         wait = permission.back_off(situation)
         if wait:
-            return Decision(tuple(facts), until=wait, waiting="retrying later")
+            return _meanwhile(situation, facts, actions, wait)
         facts += [*_lift(situation), _plan(situation, actions, approval)]
         return Decision(tuple(facts))
     hold = hold or _unanswered(situation)
@@ -103,6 +105,22 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
         desired = situation.desired
         facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
     return Decision(tuple(facts), until=hold.until if hold else 0)
+
+
+def _meanwhile(
+    situation: Situation, facts: list[Fact], actions: tuple[Action, ...], wait: int
+) -> Decision:
+    """Wait with what failed; put right what drifted beside it: one bad object holds up itself."""
+    last = situation.corrections.last
+    failed = set(last.failed) if last else set()
+    repairs = tuple(
+        action
+        for action in actions
+        if action.reason == DRIFTED and action.ref.identity not in failed
+    )
+    if not repairs:
+        return Decision(tuple(facts), until=wait, waiting="retrying later")
+    return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
 
 def _without_render(situation: Situation) -> Decision:
@@ -169,6 +187,8 @@ def _plan(
     situation: Situation, actions: tuple[Action, ...], approval: Approval | None = None
 ) -> CorrectionPlanned:
     last, synced = situation.corrections.last, situation.target.synced
+    attempt = permission.attempt(situation)
+    part, rest = _part(actions, attempt)
     repairs = [action.reason == DRIFTED for action in actions]
     drift_only = all(repairs)
     if last and last.code == "abandoned":
@@ -193,12 +213,28 @@ def _plan(
             observed=max((doc.seen for doc in situation.observed.values()), default=0),
             target=situation.target.position,
         ),
-        actions=actions,
+        actions=part,
         cause=cause,
-        attempt=permission.attempt(situation),
+        attempt=attempt,
         drift_case=_case(situation) if any(repairs) else "",
         approval=approval.position if approval else 0,
+        remaining=len(rest),
+        rest=permission.plan_digest(situation.desired.commit, rest) if approval and rest else "",
     )
+
+
+def _part(
+    actions: tuple[Action, ...], attempt: int
+) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+    """Return the actions of this plan, and those that are left for the next ones.
+
+    The first ones, but each attempt after a failure begins further on, so that actions that fail
+    again and again do not keep the others from being tried.
+    """
+    parts = -(-len(actions) // PLAN_ACTIONS)
+    start = (attempt - 1) % max(parts, 1) * PLAN_ACTIONS
+    end = start + PLAN_ACTIONS
+    return actions[start:end], actions[:start] + actions[end:]
 
 
 def _case(situation: Situation) -> str:
@@ -209,13 +245,16 @@ def _case(situation: Situation) -> str:
 
 
 def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact]:
-    open_case, last = situation.drift.open, situation.corrections.last
+    open_case, corrections = situation.drift.open, situation.corrections
     if drift:
         listed = tuple(drift[:DRIFT_LISTED])
         omitted = len(drift) - len(listed)
         if open_case is None or (open_case.differences, open_case.omitted) != (listed, omitted):
             yield DriftDetected(_case(situation), listed, omitted)
     elif open_case:
+        beside = corrections.beside
+        is_besides = beside is not None and beside.drift_case == open_case.case and not beside.code
+        last = beside if is_besides else corrections.last
         if last and last.drift_case == open_case.case and not last.code:
             yield DriftResolved(open_case.case, "corrected", last.position)
         elif last and last.position > open_case.opened and not last.code:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from engine.objects.typed import OMITTED
 from engine.resources.duration import seconds
 from engine.resources.model import ApplicationSpec
 from events.catalog import CorrectionApplied, CorrectionFailed
-from events.vocabulary import Outcome, Result
+from events.vocabulary import Difference, DifferenceKind, Outcome, Result
 
 _WORST = (
     Outcome.CONFLICT,
@@ -22,6 +24,8 @@ _WORST = (
 )
 """The order in which failures name a correction: what needs a person comes first."""
 _NAMED = 3
+MUTATED_LISTED = 200
+"""How many values that admission altered one outcome lists, since an event has its limits."""
 STALE_RETRY = 0.2
 """Seconds before looking again at an object that moved on."""
 
@@ -62,6 +66,7 @@ def conclude(
 
     `now` is in microseconds, `retry_after` in seconds as the server asked.
     """
+    results = _fitting(results)
     failed = [result for result in results if not result.outcome.is_success]
     if not failed:
         return CorrectionApplied(plan, tuple(results), attempt)
@@ -81,3 +86,23 @@ def conclude(
         attempt=attempt,
         retry_at=now + int(seconds * 1_000_000),
     )
+
+
+def _fitting(results: Sequence[Result]) -> tuple[Result, ...]:
+    """Shorten the lists of what admission altered where all of them together are too long."""
+    number = sum(bool(result.mutated) for result in results)
+    if sum(len(result.mutated) for result in results) <= MUTATED_LISTED:
+        return tuple(results)
+    share = max(MUTATED_LISTED // number, 1)
+    return tuple(
+        replace(result, mutated=_shortened(result, share))
+        if len(result.mutated) > share
+        else result
+        for result in results
+    )
+
+
+def _shortened(result: Result, share: int) -> tuple[Difference, ...]:
+    over = {OMITTED: {"differences": len(result.mutated) - share + 1}}
+    last = Difference(DifferenceKind.MUTATED, result.ref, after=over)
+    return (*result.mutated[: share - 1], last)

@@ -38,12 +38,13 @@ def plan_digest(commit: str, actions: Sequence[Action]) -> str:
 
 
 def approval_of(situation: Situation, found: Findings) -> Approval | None:
-    """Return a person's approval of just what would be done now."""
-    approval = situation.target.approval
+    """Return a person's approval of just what would be done now, or of what is left of that."""
+    approval, last = situation.target.approval, situation.corrections.last
     if approval is None:
         return None
     digest = plan_digest(situation.desired.commit, proposed(found))
-    return approval if approval.plan == digest else None
+    is_rest = last and last.approval == approval.position and not last.code and last.rest == digest
+    return approval if is_rest or approval.plan == digest else None
 
 
 def granted_request(situation: Situation) -> Request | None:

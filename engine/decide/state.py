@@ -112,12 +112,11 @@ def _sync(situation: Situation) -> tuple[SyncState, str, str]:
     if not target.assigned:
         return SyncState.UNASSIGNED, "unassigned", target.unassigned
     if situation.corrections.plan:
-        number = len(situation.corrections.plan.actions)
-        return (
-            SyncState.PENDING,
-            "correcting",
-            f"correcting {number} object{'' if number == 1 else 's'}",
-        )
+        plan = situation.corrections.plan
+        number, every = len(plan.actions), len(plan.actions) + plan.remaining
+        some = f"{number} of {every}" if plan.remaining else f"{number}"
+        objects = "object" if every == 1 else "objects"
+        return SyncState.PENDING, "correcting", f"correcting {some} {objects}"
     if suspension:
         return SyncState.SUSPENDED, "suspended", f"by {suspension.actor}: {suspension.reason}"
     if failure:

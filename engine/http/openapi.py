@@ -11,7 +11,8 @@ import msgspec
 from aiohttp import web
 
 from engine.http.api import api_of
-from engine.http.operations import AT, JSON, OPERATIONS, TAGS, Operation, Parameter
+from engine.http.operation import AT, JSON, TAGS, Operation, Parameter
+from engine.http.operations import OPERATIONS
 from engine.http.problem import CONTENT_TYPE
 from engine.http.shapes import Problem
 from engine.http.wire import Query, is_time, outward_name, reply

@@ -175,9 +175,7 @@ async def delete_resource(request: web.Request) -> web.Response:
         async with api.views.snapshot() as reader:
             check(request, _tag(await reader.get(DECLARED, name)))
             found = await declared_document(reader, kind, request.match_info["project"], name)
-            # A control repository that declares itself could otherwise never be got rid of.
-            if found.document.owner != name:
-                _check_own(found, await _governing(reader, {name: found}))
+            _check_own(found, await _governing(reader, {name: found}))
             await _check_unused(reader, kind, name)
         try:
             withdrawn = Write(name, Withdrawn(kind, cascade, reason), version)
@@ -231,6 +229,9 @@ def _check_own(found: Found[DeclaredDocument] | None, governing: Collection[str]
     if found is None or found.document.withdrawn or found.document.owner not in governing:
         return
     document = found.document
+    if document.owner == found.key:
+        # One that declares itself could otherwise not be let go of while Git is away.
+        return
     _, project, repository = document.owner.split("/", 2)
     raise conflict(
         "control-owned",

@@ -32,6 +32,8 @@ from engine.notify.send import End, Sender, Sent
 from engine.ports import Clock
 from engine.resources.duration import seconds
 from engine.resources.model import NotificationSpec
+from engine.telemetry import instruments, spans
+from engine.telemetry.log import link_to
 from events.catalog import (
     Fact,
     NotificationDelivered,
@@ -164,20 +166,38 @@ class Outbox:
         code, since = (failing.code, failing.since) if failing else ("", self._means.clock.now())
         attempt = 1
         while True:
-            sent = await self._send(request)
+            sent = await self._try(request, alert, state.round, attempt, code)
             if sent.end is not End.FAILED:
-                await self._append(_ended(alert, state.round, sent, attempt), alert)
                 return
-            if sent.code != code:
-                code = sent.code
-                fact = NotificationFailed(alert.position, state.round, code, sent.message)
-                await self._append(fact, alert)
+            code = sent.code
             if self._is_over(since):
                 await self._stop(alert, state.round, since, sent)
                 return
             if await self._wait(attempt, sent.retry_after):
                 return
             attempt += 1
+
+    async def _try(
+        self, request: Request, alert: Alert, of_round: int, attempt: int, code: str
+    ) -> Sent:
+        """Send once, and record what is news: that it is over, or fails by another code."""
+        said: spans.Attributes = {
+            "trueup.notification": self._stream.partition("/")[2],
+            "trueup.alert": str(alert.kind),
+            "trueup.attempt": attempt,
+        }
+        with spans.span("notify", said, root=True) as span:
+            await link_to(self._means.log, [alert.position])
+            sent = await self._send(request)
+            instruments.NOTIFICATIONS.add(1, {"trueup.outcome": sent.end.value})
+            if sent.end is not End.TAKEN:
+                spans.failed(span, sent.code)
+            if sent.end is not End.FAILED:
+                await self._append(_ended(alert, of_round, sent, attempt), alert)
+            elif sent.code != code:
+                fact = NotificationFailed(alert.position, of_round, sent.code, sent.message)
+                await self._append(fact, alert)
+        return sent
 
     def _is_over(self, since: int) -> bool:
         return self._means.clock.now() - since >= seconds(self._spec.give_up_after) * 1e6

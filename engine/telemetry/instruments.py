@@ -292,6 +292,13 @@ OBSERVATIONS = Counter(
     BY_CLUSTER,
 )
 
+NOTIFICATIONS = Counter(
+    "trueup.notifications",
+    "{request}",
+    "Requests to receivers of notifications, by what came of them.",
+    ("trueup.outcome",),
+)
+
 # The process.
 
 HTTP_SERVER = Histogram(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from engine.telemetry import spans
 from engine.telemetry.instruments import APPEND_DURATION
 from engine.telemetry.lag import Lag
-from engine.telemetry.spans import Cause
+from engine.telemetry.spans import MAX_LINKS, Cause
 from events.event import Blob, Digest, Event, EventId, NewEvent, Position, StreamName, Version
 from events.log import Appended, EventLog, LogError
 
@@ -121,7 +121,7 @@ async def link_to(log: EventLog, positions: Collection[int], how: str = "cause")
     Reads the log only where the span is recorded. A log that cannot be read now costs the links,
     and nothing else.
     """
-    wanted = {Position(position) for position in positions if position}
+    wanted = sorted({Position(position) for position in positions if position})[-MAX_LINKS:]
     if not wanted or not spans.is_recording():
         return
     try:

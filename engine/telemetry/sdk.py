@@ -69,6 +69,7 @@ async def telemetry(exports: Exports, version: str, instance: str) -> AsyncItera
         yield Telemetry(registry, pushed=exports.push)
     finally:
         spans.use(None)
+        instruments.Breakdown.cluster = instruments.Breakdown.application = False
         for instrument in instruments.ALL:
             instrument.use(None)
         with anyio.move_on_after(_LAST_WORDS, shield=True) as waited:

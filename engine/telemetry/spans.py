@@ -30,7 +30,7 @@ Attributes = Mapping[str, Attribute]
 """What a span says of itself; "" counts as nothing to say."""
 _OFF = NoOpTracer()
 _propagator = TraceContextTextMapPropagator()
-_MAX_LINKS = 32
+MAX_LINKS = 32
 """Links of one span: what woke a target a thousand times is not listed a thousand times."""
 
 
@@ -158,7 +158,7 @@ def _links(causes: Iterable[Cause], how: str) -> list[Link]:
     links: list[Link] = []
     for cause in causes:
         context = _context(cause.traceparent)
-        if context is not None and len(links) < _MAX_LINKS:
+        if context is not None and len(links) < MAX_LINKS:
             links.append(Link(context, {"trueup.link": how, "trueup.position": cause.position}))
     return links
 

@@ -9,10 +9,13 @@ SELECT add_event_partitions($1, $2)
 
 -- name: append
 SELECT append_events(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+    $1, $2, $3, $4, $5, $6, $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10,
+    $11::text::bigint[], $12, $13, $14::text::integer[], $15::text::bigint[], $16,
+    $17::text::bigint[], $18, $19, $20)
 
 -- name: reserve
-SELECT reserve_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
+SELECT reserve_events(
+    $1, $2, $3, $4, $5, $6, $7::text::bigint[], $8::text::bigint[], $9::text::bigint[])
 
 -- name: head
 -- The last position; $1 is one that is known to exist, so that older partitions are left alone.

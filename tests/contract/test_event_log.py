@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from engine.embedded import EmbeddedPostgres
+from engine.telemetry.log import TracedLog
 from events import writing
 from events.batching import prepare
 from events.catalog import ClusterLost, CommitSeen, SourceFailed, SourceRecovered
@@ -40,12 +42,16 @@ pytestmark = pytest.mark.anyio
 A, B, C = StreamName("repo/default/a"), StreamName("app/default/b"), StreamName("target/x/b@c")
 
 
-@pytest.fixture(params=["memory", "postgres", "postgres-copy"])
+@pytest.fixture(params=["memory", "traced", "postgres", "postgres-copy"])
 async def log(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[EventLog]:
     if request.param == "memory":
         yield MemoryLog(now)
+        return
+    if request.param == "traced":
+        # As the engine's parts see it, with telemetry off: then it changes nothing.
+        yield TracedLog(MemoryLog(now), time.monotonic)
         return
     if request.param == "postgres-copy":
         # Every append as a large one is written.

@@ -7,11 +7,17 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import msgspec
 
-POLICY = """\
+WITNESSED = "witnessed"
+"""A namespace whose writes are booked with what was answered."""
+
+POLICY = f"""\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
 rules:
+  - level: RequestResponse
+    namespaces: [{WITNESSED}]
+    verbs: [create, update, patch, delete]
   - level: Metadata
 """
 
@@ -36,6 +42,14 @@ class _Status(msgspec.Struct, frozen=True):
     code: int = 0
 
 
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    metadata: _Metadata = _Metadata()
+
+
 class AuditEvent(msgspec.Struct, frozen=True, rename="camel"):
     """One request, as the API server booked it when it was complete."""
 
@@ -47,6 +61,8 @@ class AuditEvent(msgspec.Struct, frozen=True, rename="camel"):
     object_ref: _Object = _Object()
     response_status: _Status = _Status()
     stage_timestamp: str = ""
+    response_object: _Answer = _Answer()
+    """What was answered, in the namespace `WITNESSED`."""
 
     @property
     def username(self) -> str:

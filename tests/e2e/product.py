@@ -185,10 +185,17 @@ class Product:
         Raises `AssertionError` with what it says instead.
         """
         query = {"subject": subject, "for": wanted, "revision": revision, "after": after}
-        try:
-            await self.call("GET", "/v1/wait", **query, timeout=timeout)
-        except ApiRefused as refused:
-            raise AssertionError(f"{subject} is not {wanted}: {refused.problem}") from refused
+        deadline = anyio.current_time() + timeout
+        while True:
+            left = max(deadline - anyio.current_time(), 0.1)
+            try:
+                await self.call("GET", "/v1/wait", **query, timeout=f"{min(left, 60):.1f}")
+            except ApiRefused as refused:
+                if refused.status != 409 or anyio.current_time() >= deadline:
+                    message = f"{subject} is not {wanted}: {refused.problem}"
+                    raise AssertionError(message) from refused
+            else:
+                return
 
     async def events(self, after: int = 0, **query: object) -> list[dict[str, Any]]:
         """Return every event after a position that the query matches (`type`, `stream`)."""

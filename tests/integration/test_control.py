@@ -80,6 +80,13 @@ class Platform:
     def cluster(self, name: str = "dev") -> str:
         return cluster(name, self.folder / "kube" / "config")
 
+    def itself(self) -> str:
+        return f"""apiVersion: trueup.dev/v1
+kind: Repository
+metadata: {{name: platform}}
+spec: {{url: "{self.git.url}", interval: 1s, control: true, controlPath: all}}
+"""
+
     def repository_outside(self) -> str:
         return """apiVersion: trueup.dev/v1
 kind: Repository
@@ -317,12 +324,7 @@ async def test_what_is_declared_by_hand_is_taken_over_only_in_the_same_words(
 
 
 async def test_nothing_is_withdrawn_by_accident(platform: Platform) -> None:
-    itself = f"""apiVersion: trueup.dev/v1
-kind: Repository
-metadata: {{name: platform}}
-spec: {{url: "{platform.git.url}", interval: 1s, control: true, controlPath: all}}
-"""
-    whole = {"all/dev.yaml": platform.cluster(), "all/platform.yaml": itself}
+    whole = {"all/dev.yaml": platform.cluster(), "all/platform.yaml": platform.itself()}
     platform.git.commit(whole)
     async with platform.engine():
         await platform.govern(controlPath="all")
@@ -390,3 +392,43 @@ spec:
             "app/default/goes": True,
             "app/default/stays": None,
         }
+
+
+async def test_one_that_declares_itself_can_be_let_go_of_by_hand(platform: Platform) -> None:
+    application = """apiVersion: trueup.dev/v1
+kind: Application
+metadata: {name: shop}
+spec: {source: {repository: platform, path: deploy}, targets: {clusters: [dev]}}
+"""
+    files = {
+        "all/dev.yaml": platform.cluster(),
+        "all/platform.yaml": platform.itself(),
+        "all/shop.yaml": application,
+    }
+    platform.git.commit(files)
+    async with platform.engine():
+        await platform.govern(controlPath="all")
+        await platform.events("ConfigurationApplied")
+        delete = "/v1/resources/application/default/shop"
+        assert (await platform.call("DELETE", delete, status=409))["code"] == "control-owned"
+        # Named by an application that is out of reach, it cannot be deleted; but be let go of.
+        whole = "/v1/resources/repository/default/platform"
+        assert (await platform.call("DELETE", whole, status=409))["code"] == "in-use"
+        await platform.call("POST", "/v1/resources", platform.repository(control=False))
+        await platform.call("DELETE", delete)
+        await platform.call("DELETE", whole)
+
+
+async def test_a_projects_control_repository_stays_in_its_project(platform: Platform) -> None:
+    platform.git.commit({"dev.yaml": platform.cluster()})
+    async with platform.engine():
+        repository = platform.repository(control=True)
+        repository["metadata"]["project"] = "team"
+        await platform.call("POST", "/v1/resources", repository)
+        (refused,) = await platform.events("ConfigurationRefused")
+        assert "project: team" in refused["payload"]["problems"][0]["hint"]
+        ours = platform.cluster().replace("name: dev", "name: dev\n  project: team")
+        platform.git.commit({"dev.yaml": ours})
+        await platform.events("ConfigurationApplied")
+        await platform.shown("clusters/team", "dev")
+        await platform.shown("clusters/default")

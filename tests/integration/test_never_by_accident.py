@@ -48,8 +48,8 @@ FILES = {
 class Web(Line):
     """A line with a small application that goes to every cluster with the label `run: web`."""
 
-    def __init__(self, folder: Path, dsn: str) -> None:
-        super().__init__(folder, dsn, CLUSTERS)
+    def __init__(self, folder: Path, dsn: str, **settings: Any) -> None:
+        super().__init__(folder, dsn, CLUSTERS, **settings)
         (folder / "git").mkdir()
         self.repository = Repository(self.git / "web")
 
@@ -261,3 +261,23 @@ async def test_a_suspended_target_keeps_its_objects_until_it_is_resumed(web: Web
     await web.call("POST", f"/v1/targets/default/{TARGET}/resume", {"reason": "over"})
     await web.until("CorrectionApplied", 4)
     assert "configmaps/a" in await web.deleted("prod")
+
+
+async def test_one_object_that_is_refused_holds_up_no_other(tmp_path: Path, dsn: str) -> None:
+    web = Web(tmp_path, dsn, retry_base=600.0, retry_cap=600.0)
+    web.repository.commit(FILES)
+    async with web.clusters_running(), web.engine():
+        await web.declare_web()
+        fault = {"action": "forbid", "verbs": ["patch"], "resource": "services"}
+        await web.simulated("prod", "POST", "faults", fault)
+        service = FILES | {"deploy/service.yaml": SERVICE.replace("port: 80", "port: 81")}
+        commit = await web.commit(service)
+        status = await web.until_status(TARGET, "failed", "forbidden")
+        assert "Service/web" in status["reason"]
+        await web.kubectl("prod", "-n", "web", "patch", "cm", "a", "-p", '{"data":{"key":"2"}}')
+        (resolved,) = await web.until("DriftResolved")
+        assert resolved["payload"]["how"] == "corrected"
+        assert (await web.status(TARGET))["sync"] == "failed", "the other is still to come"
+        await web.simulated("prod", "DELETE", "faults")
+        await web.call("POST", f"/v1/targets/default/{TARGET}/sync", {"reason": "mended"})
+        await web.synced(TARGET, commit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from engine.cli.demo_repository import DemoRepository
 from tests.line import Line
+from tests.notifying import SECRET
+from tests.notifying import receiving as alerted
 from tests.receiving import Receiver, Span, receiving
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +74,17 @@ async def healthy(line: Shop, revision: str) -> None:
             await line.call("GET", f"/v1/wait?{query}")
 
 
+DEED = re.compile("(apply|delete) [A-Z][A-Za-z]*")
+"""A request of a correction: an action and a kind."""
+
+
+def documented() -> dict[str, set[str]]:
+    """Every trace that the docs list, with the names of the spans in it."""
+    text = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    return {name: {name, *re.findall(r"`(\w+)`", spans)} for name, spans in rows}
+
+
 def linked(receiver: Receiver, name: str, trace: str, **attributes: Any) -> list[Span]:
     """Root spans of a name that link to a trace."""
     return [
@@ -122,6 +136,15 @@ async def test_a_commit_is_followed_to_three_clusters_by_links_alone(
         ]
         assert health.attributes["trueup.health.previous"] == "progressing"
 
+    # Every kind of span that there was is in the docs, under the trace that it stands in.
+    known = documented()
+    roots = {span.trace: span.name for span in receiver.spans if not span.parent}
+    assert {"fetch", "resolve", "assign", "reconcile", "list", "observe"} <= set(roots.values())
+    for span in receiver.spans:
+        if roots[span.trace] in known and not DEED.fullmatch(span.name):
+            assert span.name in known[roots[span.trace]], span
+    assert {name for name in roots.values() if name[:4] not in ("GET ", "POST")} <= set(known)
+
 
 async def test_every_event_names_the_span_that_wrote_it(
     line: Shop, receiver: Receiver, caplog: pytest.LogCaptureFixture
@@ -146,6 +169,27 @@ async def test_every_event_names_the_span_that_wrote_it(
     assert vars(logged)["span_id"] == post.id
     assert post.resource["service.name"] == "trueup"
     assert post.resource["deployment.environment.name"] == "test"
+
+
+async def test_a_notification_is_traced_back_to_what_it_tells_of(
+    line: Shop, receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "ops").write_text(SECRET)
+    line.settings = {"secret_roots": (tmp_path,), "notification_hosts": ("127.0.0.1",)}
+    line.repository.start(CLUSTERS)
+    async with alerted() as told, line.engine():
+        await declare(line)
+        hook = {"url": told.url, "secretFile": str(tmp_path / "ops")}
+        await line.declare(
+            {"kind": "Notification", "metadata": {"name": "ops"}, "spec": {"webhook": hook}}
+        )
+        await healthy(line, "")
+        await line.kubectl("north", "-n", "shop", "scale", "deploy/shop", "--replicas=9")
+        await line.until("NotificationDelivered")
+        (drift,) = await line.events(type="DriftDetected")
+    told_of = linked(receiver, "notify", drift["traceparent"].split("-")[1])
+    assert "default/ops" in {span.attributes["trueup.notification"] for span in told_of}
+    assert SECRET.encode() not in b"".join(receiver.raw)
 
 
 async def test_no_secret_goes_into_a_trace(line: Shop, receiver: Receiver) -> None:

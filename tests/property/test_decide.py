@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decide.compare import NO_SUCH_KIND, NOT_LISTED, compare, is_applied
+from engine.decide.compare import DRIFTED, NO_SUCH_KIND, NOT_LISTED, compare, is_applied
 from engine.decide.decision import decide
 from engine.decide.order import is_protected
 from engine.decide.show import SHOWN_ONLY, all_differences
@@ -88,6 +88,7 @@ ended = st.builds(
     code=st.sampled_from(["", "abandoned", "invalid", "unreachable"]),
     retry_at=st.integers(NOW - HOUR, NOW + HOUR),
     drift_case=st.sampled_from(["", "case"]),
+    failed=st.sampled_from([(), (ref_of("ConfigMap").identity,), (ref_of("Secret").identity,)]),
 )
 corrections = st.builds(
     CorrectionDocument, last=st.none() | ended, failures=st.integers(0, 5), plan=st.none()
@@ -315,8 +316,13 @@ def test_a_failed_correction_is_left_alone_until_its_time_unless_there_is_news(
     ]
     decision = decide(made)
     if max(news) <= last.position and made.cluster.since <= last.at:
-        assert decision.plan is None
-        assert decision.until in (0, last.retry_at)
+        if decision.plan is None:
+            assert decision.until in (0, last.retry_at)
+        else:
+            # What drifted beside what failed is put right meanwhile.
+            assert decision.plan.attempt == 0
+            assert {action.reason for action in decision.plan.actions} == {DRIFTED}
+            assert not {a.ref.identity for a in decision.plan.actions} & set(last.failed)
 
 
 @given(situations())

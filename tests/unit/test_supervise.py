@@ -5,7 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from engine.supervise import Children, GatheredWork, KeyedWork
+from engine.supervise import Children, GatheredWork, KeyedWork, TryLater
+from events.log import LogUnavailable
+from projections.errors import ViewsUnavailable
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -116,3 +118,37 @@ async def test_a_child_that_fails_is_started_again_and_one_that_is_removed_is_no
         await clock.advance(100)
         assert len(runs) == 2
         group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [
+        (LogUnavailable("away"), False),
+        (ViewsUnavailable("away"), False),
+        (TimeoutError(), False),
+        (TryLater("busy"), False),
+        (ValueError("a fault"), True),
+    ],
+)
+async def test_what_passes_by_itself_is_no_fault(
+    error: Exception, has_traceback: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    tries = 0
+
+    async def handle(key: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise error
+
+    work = KeyedWork("work", handle, width=1, clock=clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(work.run)
+        work.add("a")
+        await clock.settle()
+        await clock.advance(60)
+        await clock.advance(60)
+        group.cancel_scope.cancel()
+    assert tries == 3
+    assert [record.exc_info is not None for record in caplog.records] == [has_traceback] * 2

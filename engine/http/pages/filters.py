@@ -7,7 +7,7 @@ page of a fleet reads the fleet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -29,12 +29,18 @@ from projections.sources import SOURCES, SourceDocument
 from projections.targets import TARGETS, TargetDocument
 from projections.views import read_all
 
+DEFAULT = "default"
 PAGE = 50
+_PART = 500
+"""Applications that are read at once."""
 SHOWN_STATES = tuple(state for state in SyncState if state is not SyncState.UNASSIGNED)
 
 
 class Filters(Struct, frozen=True):
-    """What the address asks for; "" for any. `name` is how a target's name begins."""
+    """What the address asks for; "" for any. `name` is how a target's name begins.
+
+    `fixed` names what the page itself says, so that its addresses need not.
+    """
 
     project: str = ""
     state: str = ""
@@ -44,25 +50,39 @@ class Filters(Struct, frozen=True):
     name: str = ""
     after: str = ""
     at: str = ""
+    fixed: frozenset[str] = frozenset()
 
     def path(self, *parts: str, **changes: str) -> str:
         """Return the address with some filters changed, from its first page on."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        names = set(self.__struct_fields__) - self.fixed - {"fixed"}
+        values = {name: getattr(self, name) for name in sorted(names)}
         return to(*(parts or ("",)), **{**values, "after": "", **changes})
+
+    @property
+    def cleared(self) -> dict[str, str]:
+        """The changes after which everything is shown."""
+        some = ("state", "health", "name", "cluster", "application", "project")
+        return {name: "" for name in some if name not in self.fixed}
+
+    @property
+    def in_project(self) -> str:
+        """The project that names without one mean."""
+        return self.project or DEFAULT
 
     @property
     def prefix(self) -> str:
         """How the keys of these targets begin."""
-        return f"target/{self.project}/{self.name}" if self.project else "target/"
+        anywhere = not (self.project or self.name)
+        return "target/" if anywhere else f"target/{self.in_project}/{self.name}"
 
     @property
     def where(self) -> dict[str, str]:
         """The indexed values of these targets, but for their state."""
         found: dict[str, str] = {}
         if self.application:
-            found["application"] = stream("app", self.project, self.application)
+            found["application"] = stream("app", self.in_project, self.application)
         if self.cluster:
-            found["cluster"] = stream("cluster", self.project, self.cluster)
+            found["cluster"] = stream("cluster", self.in_project, self.cluster)
         return found
 
     @property
@@ -81,7 +101,7 @@ class Fleet(Struct, frozen=True):
     """A page of targets, how many there are of each state and health, and where the rest begins.
 
     The counts of states leave the filter of states aside, so that they can be its links; those of
-    health likewise.
+    health likewise. `projects` are those that have targets among those that were looked through.
     """
 
     items: Sequence[TargetStatus]
@@ -89,6 +109,7 @@ class Fleet(Struct, frozen=True):
     healths: Mapping[str, int]
     total: int
     following: str
+    projects: Sequence[str] = ()
 
 
 def read_filters(query: Query, **fixed: str) -> Filters:
@@ -101,16 +122,15 @@ def read_filters(query: Query, **fixed: str) -> Filters:
         return value
 
     given = {
-        "project": query.text("project", "default"),
         "state": word("state", list(SyncState)),
         "health": word("health", list(Health)),
         "after": query.text("after"),
         "at": query.text("at"),
     }
-    for name in ("cluster", "application", "name"):
+    for name in ("project", "cluster", "application", "name"):
         if name not in fixed:
             given[name] = query.text(name).strip()
-    return Filters(**{**given, **fixed})
+    return Filters(**{**given, **fixed}, fixed=frozenset(fixed))
 
 
 async def read_fleet(moment: Moment, filters: Filters) -> Fleet:
@@ -142,7 +162,8 @@ async def read_fleet(moment: Moment, filters: Filters) -> Fleet:
     found = await reader.get_many(TARGETS, keys)
     documents = [found[key].document for key in keys if key in found]
     items = await standings(reader, documents, moment.now)
-    return Fleet(items, states, healths, total, following)
+    projects = sorted({app.split("/", 2)[1] for app in there})
+    return Fleet(items, states, healths, total, following, projects)
 
 
 def _count(
@@ -159,8 +180,17 @@ def _count(
         healths[health] += count
 
 
-async def app_states(reader: Reader, apps: set[str]) -> dict[str, AppState]:
+async def app_states(reader: Reader, apps: Collection[str]) -> dict[str, AppState]:
     """Return what these applications add to how each of their targets stands, by stream."""
+    states: dict[str, AppState] = {}
+    order = sorted(apps)
+    # A part at a time: nothing else is answered while documents are decoded.
+    for start in range(0, len(order), _PART):
+        states |= await _some_states(reader, order[start : start + _PART])
+    return states
+
+
+async def _some_states(reader: Reader, apps: Collection[str]) -> dict[str, AppState]:
     declared = await reader.get_many(DECLARED, apps)
     desired = await reader.get_many(DESIRED, apps)
     repositories = {
@@ -239,4 +269,6 @@ async def _past(moment: Moment, filters: Filters) -> Fleet:
     ]
     rest = [(key, item) for key, item in matching if key > filters.after]
     following = rest[PAGE - 1][0] if len(rest) > PAGE else ""
-    return Fleet([item for _, item in rest[:PAGE]], states, healths, len(matching), following)
+    shown = [item for _, item in rest[:PAGE]]
+    projects = sorted({item.project for item in standing})
+    return Fleet(shown, states, healths, len(matching), following, projects)

@@ -19,6 +19,7 @@ MAX_LINES = 12
 _TONES: dict[type[Fact], str] = {
     c.SourceFailed: "bad",
     c.RenderFailed: "bad",
+    c.ConfigurationRefused: "bad",
     c.ClusterLost: "bad",
     c.KindUnreadable: "bad",
     c.CorrectionFailed: "bad",

@@ -399,7 +399,11 @@ async def test_suspend_and_resume_say_what_changed(api: Bench, trueup: Trueup) -
     assert "suspended (a freeze)" in sync.err
     await trueup("resume", "shop@dev", "--reason", "over")
     refused = await trueup("resume", "shop@dev", "--reason", "over")
-    assert (refused.code, refused.err) == (2, "error: shop@dev is not suspended\n")
+    assert refused.code == 2
+    assert refused.err.splitlines() == [
+        "error: shop@dev is not suspended",
+        "hint: `trueup explain error not-suspended` tells more",
+    ]
 
 
 async def test_delete_takes_back(api: Bench, trueup: Trueup) -> None:

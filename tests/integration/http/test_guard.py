@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import anyio
+import anyio.abc
 import msgspec
 import pytest
 
@@ -161,6 +164,59 @@ async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
             )
             with anyio.fail_after(10):
                 assert b"408" in await stream.receive()
+
+
+async def test_a_connection_that_says_its_headers_slowly_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.http.app.IDLE", 0.3)
+    async with bench(tmp_path) as api:
+        host, port = api.url.removeprefix("http://").split(":")
+        slow = [await anyio.connect_tcp(host, int(port)) for _ in range(100)]
+        for stream in slow[1:]:
+            await stream.send(b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\nX: ")
+        # They keep nobody from being answered, and are gone soon.
+        await api.call("GET", "/v1/version", status=200)
+        with anyio.fail_after(10):
+            for stream in slow:
+                with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                    await until_closed(stream)
+        for stream in slow:
+            await stream.aclose()
+
+
+async def until_closed(stream: anyio.abc.ByteReceiveStream) -> None:
+    while True:
+        await stream.receive()
+
+
+async def test_a_body_that_grows_too_large_without_saying_so_is_refused(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b" " * 1000
+
+    async with bench(tmp_path, Limits(body=10_000)) as api:
+        headers = {"Content-Type": "application/json"}
+        async with api.session.post(
+            api.url + "/v1/tokens", data=endless(), headers=headers
+        ) as answer:
+            assert answer.status == 413
+        bomb = zlib.compress(b" " * 50_000_000)
+        async with api.session.post(
+            api.url + "/v1/tokens", data=bomb, headers={**headers, "Content-Encoding": "deflate"}
+        ) as answer:
+            assert answer.status in (400, 413)
+        await api.call("GET", "/v1/version", status=200)
+
+
+async def test_a_stranger_makes_nobody_read_a_body(api: Bench) -> None:
+    host, port = api.url.removeprefix("http://").split(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        await stream.send(
+            b"POST /v1/resources HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n"
+        )
+        with anyio.fail_after(10):
+            assert b"401" in await stream.receive()
 
 
 async def test_unknown_paths_methods_members_and_parameters_are_named(api: Bench) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from engine.decide.decision import decide
+from engine.decide.decision import PLAN_ACTIONS, decide
+from engine.decide.outcome import Backoff, conclude
+from engine.decide.situation import Situation
 from events.catalog import (
+    CorrectionApplied,
+    CorrectionFailed,
     CorrectionPlanned,
     DriftDetected,
     DriftResolved,
@@ -16,7 +20,20 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Difference, DifferenceKind, Health, Verb
+from events.codec import encode
+from events.limits import MAX_PAYLOAD
+from events.vocabulary import (
+    Action,
+    Difference,
+    DifferenceKind,
+    Health,
+    ObjectRef,
+    Observation,
+    Outcome,
+    Presence,
+    Result,
+    Verb,
+)
 from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument, Ended
 from projections.declared import Suspension
@@ -30,6 +47,7 @@ from tests.deciding import (
     OTHER_COMMIT,
     Stored,
     application,
+    folded,
     kinds,
     observed,
     ref_of,
@@ -271,6 +289,43 @@ def test_back_off_is_respected_and_ended_by_news() -> None:
     assert decide(replace(made, cluster=back)).plan is not None
 
 
+def test_what_drifts_beside_a_failed_object_is_put_right_while_that_one_waits() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    waiting = failed(failed=(MAP.identity,))
+    made = situation({MAP: "one", other: "one"}, [there], stored, corrections=waiting)
+    facts = decide(made).facts
+    plan = one(facts, CorrectionPlanned)
+    assert isinstance(plan, CorrectionPlanned)
+    assert [action.ref for action in plan.actions] == [other]
+    assert (plan.cause, plan.attempt) == ("drift", 0)
+    planned = folded(made, facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    after = folded(planned, [CorrectionApplied(position, ())])
+    assert after.corrections.last == waiting.last, "that one goes on waiting"
+    assert after.corrections.failures == 1
+    mended = replace(after, observed={other.identity: observed(stored, other)})
+    resolved = one(decide(mended).facts, DriftResolved)
+    assert isinstance(resolved, DriftResolved)
+    assert (resolved.how, resolved.correction) == ("corrected", after.seen)
+    assert decide(mended).until == waiting.last.retry_at  # type: ignore[union-attr]
+
+
+def test_a_repair_beside_that_fails_too_waits_with_the_other() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    waiting = failed(failed=(MAP.identity,))
+    made = situation({MAP: "one", other: "one"}, [there], stored, corrections=waiting)
+    planned = folded(made, decide(made).facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    result = Result(Verb.APPLY, other, Outcome.FORBIDDEN, message="no")
+    after = folded(planned, [CorrectionFailed(position, (result,), "forbidden", "no", 0)])
+    assert decide(after).plan is None
+    assert decide(after).until == waiting.last.retry_at  # type: ignore[union-attr]
+
+
 def test_the_message_of_a_rising_target_is_not_news_and_of_a_degraded_one_is() -> None:
     stored = Stored()
     for health, expected in ((Health.PROGRESSING, 0), (Health.DEGRADED, 1)):
@@ -317,3 +372,78 @@ def test_what_prune_leaves_over_does_not_keep_a_target_from_being_synced() -> No
     held = one(facts, ReconcileHeld)
     assert isinstance(held, ReconcileHeld)
     assert held.code == "protected"
+
+
+# Many objects.
+
+
+def many(number: int, **changes: object) -> Situation:
+    return situation({ref_of("ConfigMap", f"c{n:04}"): "one" for n in range(number)}, **changes)
+
+
+def test_what_one_plan_does_not_hold_comes_in_the_next() -> None:
+    made, done = many(2 * PLAN_ACTIONS + 1), []
+    plan = decide(made).plan
+    assert plan is not None
+    assert (len(plan.actions), plan.remaining) == (PLAN_ACTIONS, PLAN_ACTIONS + 1)
+    stored = Stored()
+    for remaining in (PLAN_ACTIONS + 1, 1, 0):
+        plan = decide(made).plan
+        assert plan is not None
+        assert plan.remaining == remaining
+        done += [action.ref for action in plan.actions]
+        there = [observed(stored, ref) for ref in done]
+        made = replace(
+            made, observed={doc.ref.identity: doc for doc in there}, bodies=stored.bodies
+        )
+    assert len(set(done)) == 2 * PLAN_ACTIONS + 1
+    assert any(isinstance(fact, TargetSynced) for fact in decide(made).facts)
+
+
+def test_actions_that_fail_again_and_again_do_not_keep_the_others_from_being_tried() -> None:
+    tried = set()
+    for failures in range(3):
+        corrections = replace(failed(retry_at=NOW, position=9), failures=failures)
+        plan = decide(many(2 * PLAN_ACTIONS + 1, corrections=corrections)).plan
+        assert plan is not None
+        assert plan.remaining + len(plan.actions) == 2 * PLAN_ACTIONS + 1
+        tried |= {action.ref for action in plan.actions}
+    assert len(tried) == 2 * PLAN_ACTIONS + 1
+
+
+def test_the_largest_plan_and_its_outcome_fit_into_an_event() -> None:
+    digest = "sha256:" + "0" * 64
+    wide = ObjectRef("some.group.example.org/v1beta1", "SomeKind", "n" * 63, "x" * 253)
+    altered = Difference(DifferenceKind.MUTATED, wide, "." + "p" * 500, "b" * 500, "a" * 500)
+    seen = Observation(
+        wide,
+        Presence.PRESENT,
+        "u" * 36,
+        "1" * 20,
+        digest,
+        digest,
+        "default/" + "a" * 63,
+        Health.PROGRESSING,
+        "m" * 500,
+    )
+    action = Action(
+        Verb.APPLY, wide, "no record of an apply", digest, True, "u" * 36, "1" * 20, digest, True, 5
+    )
+    facts = Facts(10**9, 10**9, 10**9, 10**9)
+    plan = CorrectionPlanned(COMMIT, facts, (action,) * PLAN_ACTIONS, "recovery", 99)
+    assert len(encode(plan)) < MAX_PAYLOAD
+    for outcome, message in ((Outcome.CHANGED, ""), (Outcome.FAILED, "w" * 1000)):
+        result = Result(
+            Verb.APPLY,
+            wide,
+            outcome,
+            digest,
+            "u" * 36,
+            "1" * 20,
+            digest,
+            seen if not message else None,
+            () if message else (altered,) * 200,
+            message,
+        )
+        fact = conclude(1, 1, [result] * PLAN_ACTIONS, now=NOW, chance=0.5, backoff=Backoff())
+        assert len(encode(fact)) < MAX_PAYLOAD

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.decide.decision import Decision, decide, findings
+from engine.decide.decision import PLAN_ACTIONS, Decision, decide, findings
 from engine.decide.permission import plan_digest, proposed
 from engine.decide.situation import Situation, in_force
 from engine.decide.state import SyncState, status
@@ -206,6 +206,32 @@ def test_an_approval_covers_the_deletions_that_were_looked_at() -> None:
     plan = decide(approved(made, digest(made))).plan
     assert plan is not None
     assert len(plan.actions) == 4
+
+
+def test_an_approval_covers_what_one_plan_does_not_hold() -> None:
+    wanted = {ref_of("ConfigMap", f"c{n:04}"): "one" for n in range(PLAN_ACTIONS + 1)}
+    made = situation(wanted, application=application(mode="manual"))
+    made = approved(made, digest(made))
+    plan = decide(made).plan
+    assert plan is not None
+    assert plan.remaining == 1
+    stored = Stored()
+    there = [observed(stored, action.ref) for action in plan.actions]
+    result = Ended(
+        10, 11, NOW, COMMIT, plan.cause, PLAN_ACTIONS, plan.facts, approval=9, rest=plan.rest
+    )
+    made = replace(
+        made,
+        observed={doc.ref.identity: doc for doc in there},
+        bodies=stored.bodies,
+        corrections=CorrectionDocument(last=result),
+    )
+    following = decide(made).plan
+    assert following is not None
+    assert [action.ref.name for action in following.actions] == [f"c{PLAN_ACTIONS:04}"]
+    assert (following.cause, following.approval) == ("approval", 9)
+    changed = replace(made, corrections=CorrectionDocument(last=replace(result, rest="other")))
+    assert held(decide(changed)).code == "manual"
 
 
 def test_an_approval_expires_when_the_facts_change() -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from engine.http.api import Limits
+from engine.http.app import make_app, serving, tls_context
+from engine.http.pages.gate import SESSIONS
+from engine.http.pages.paths import is_page
 from engine.http.pages.sessions import (
     ATTEMPTS,
     ATTEMPTS_SECONDS,
@@ -16,7 +27,7 @@ from engine.http.pages.sessions import (
 from events.event import Actor
 from tests.browsing import Browser, browser
 from tests.fakes import ManualClock
-from tests.serving import Bench
+from tests.serving import SHA, Bench
 
 pytestmark = pytest.mark.anyio
 SOMEBODY = Actor("user:alice")
@@ -103,6 +114,81 @@ async def test_a_link_from_another_site_is_followed_with_the_session(
         page = await first.get("/timeline?type=DriftDetected", **{"Sec-Fetch-Site": "cross-site"})
         assert "/timeline?type=DriftDetected" in page.links
         await first.get("//evil.example/", status=401, **{"Sec-Fetch-Site": "cross-site"})
+
+
+async def test_nothing_is_shown_to_whoever_is_not_logged_in(api: Bench) -> None:
+    await api.declare_shop()
+    filled = {"position": "1", "name": "shop", "project": "default", "commit": SHA}
+    filled |= {"target": "shop@dev", "cluster": "dev", "namespace": "-", "kind": "Pod"}
+    filled |= {"collection": "clusters", "verb": "sync", "view": "fleet", "digest": "sha256:1"}
+    seen = set()
+    async with aiohttp.ClientSession() as stranger:
+        for route in make_app(api.api(Limits())).router.routes():
+            assert route.resource is not None
+            path = route.resource.canonical
+            for name, value in filled.items():
+                path = path.replace(f"{{{name}}}", value)
+            if path in ("/healthz", "/readyz", "/v1/openapi.json") or path.startswith("/static"):
+                continue
+            headers = {"Origin": api.url, "Accept": "text/html" if is_page(path) else "*/*"}
+            async with stranger.request(
+                route.method, api.url + path, headers=headers, allow_redirects=False
+            ) as answer:
+                seen.add(path)
+                if path == "/login":
+                    continue
+                to_login = answer.status == 303 and answer.headers["Location"] == "/login"
+                assert to_login or answer.status == 401, (route.method, path, answer.status)
+    assert {"/", "/live", "/targets/default/shop@dev/sync", "/v1/targets"} <= seen
+
+
+async def test_a_host_that_is_not_ours_gets_no_page(api: Bench, web: Browser) -> None:
+    page = await web.get("/", status=421, Host="evil.example")
+    assert "wrong-host" in page.text
+    assert "Log out" not in page.text
+
+
+async def test_with_tls_the_cookie_is_bound_to_host_and_transport(
+    api: Bench, tmp_path: Path
+) -> None:
+    cert, key = self_signed(tmp_path)
+    app = make_app(api.api(Limits()))
+    code = app[SESSIONS].offer(SOMEBODY, "digest")
+    async with (
+        serving(app, "127.0.0.1", 0, tls_context(cert, key)) as (host, port),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
+    ):
+        url = f"https://{host}:{port}"
+        async with session.post(
+            f"{url}/login", data={"code": code}, headers={"Origin": url}, allow_redirects=False
+        ) as answer:
+            cookie = answer.headers["Set-Cookie"]
+    assert cookie.startswith("__Host-trueup-")
+    for word in ("Secure", "HttpOnly", "SameSite=Strict", "Path=/"):
+        assert word in cookie
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(private)
+    return folder / "cert.pem", folder / "key.pem"
 
 
 async def test_what_is_not_there_is_a_page_for_a_browser(api: Bench, web: Browser) -> None:

@@ -11,6 +11,7 @@ from events.catalog import (
     SyncRequested,
     TargetAssigned,
 )
+from events.event import Actor, NewEvent, StreamName
 from events.vocabulary import Difference, DifferenceKind, Health, ObjectRef
 from tests.browsing import Browser
 from tests.serving import OTHER_SHA, SHA, Bench
@@ -202,3 +203,39 @@ async def test_every_page_is_there(api: Bench, web: Browser) -> None:
     assert "What it changed" in page.text
     for path in ("/events/999999", "/applications/default/no", "/objects/default/dev/-/Pod/x"):
         await web.get(path, status=404)
+
+
+async def test_no_page_of_a_fleet_reads_the_fleet(
+    api: Bench, web: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.declare_shop(["dev"])
+    await api.roll_out(["dev"])
+    for part in range(4):
+        events = [
+            NewEvent(
+                event_id=api.clock.event_id(),
+                stream=StreamName(f"target/default/shop@c{part}-{number}"),
+                fact=fact,
+                actor=Actor("engine:test"),
+                occurred_at=api.clock.now(),
+            )
+            for number in range(500)
+            for fact in (TargetAssigned("shop", "c", "x"), HealthChanged(Health.PROGRESSING))
+        ]
+        await api.log.append(events)
+    await api.tell("target/default/shop@c3-499", ReconcileHeld("window", "no"))
+    await api.views.reached(await api.log.head())
+    group = api.views._group
+    read: list[str] = []
+
+    def counting(view: str, document: bytes) -> object:
+        read.append(view)
+        return decode(view, document)
+
+    decode = group.decode
+    monkeypatch.setattr(group, "decode", counting)
+    for query in ("", "?state=pending", "?state=held", "?health=progressing", "?cluster=dev"):
+        read.clear()
+        page = await web.get("/" + query)
+        assert page.status == 200
+        assert len(read) < 400, (query, len(read))
