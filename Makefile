@@ -50,7 +50,7 @@ bench: $(VENV)/.dev ## measure beside the machine's own ceilings; ONLY=apply run
 
 e2e: $(VENV)/.dev ## run the end-to-end suite on a real control plane, where one is at hand
 	@$(BIN)/python -m tests.e2e.harness find; case $$? in \
-	  0) $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS) ;; \
+	  0) $(BIN)/python -m pytest -n 2 --dist loadfile -m e2e tests/e2e $(ARGS) ;; \
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac

@@ -131,7 +131,7 @@ class Reconciler:
             if situation is None:
                 return 0
             if situation.corrections.plan:
-                await self._abandon(situation)
+                await self._abandon(situation, seen)
                 continue
             port = self._clusters.port(target.cluster_stream)
             if port is None:
@@ -258,9 +258,10 @@ class Reconciler:
         await self._record(situation, _story(situation, plan), fact, position, done.blobs)
         return fact
 
-    async def _abandon(self, situation: Situation) -> None:
+    async def _abandon(self, situation: Situation, seen: Attempt) -> None:
         plan = situation.corrections.plan
         assert plan is not None
+        await seen.goes_back_to(self._log, [plan.position], "correction")
         fact = CorrectionAbandoned(
             plan.position, "the engine stopped before the outcome was recorded; looking again"
         )

@@ -1,4 +1,4 @@
-"""A short soak: some of everything going wrong on real processes, and all right again afterwards."""
+"""A short soak: some of everything going wrong on real processes, and all right again after."""
 
 from __future__ import annotations
 

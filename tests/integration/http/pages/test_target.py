@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from events.catalog import (
+    CommitSeen,
     DriftDetected,
     HealthChanged,
     ReconcileHeld,
+    RefMoved,
+    RevisionResolved,
     SyncRequested,
     TargetAssigned,
 )
@@ -184,7 +187,7 @@ async def test_every_page_is_there(api: Bench, web: Browser) -> None:
         "/repositories/default/shop": "refs/heads/main",
         f"/commits/default/{SHA}": "went on from it",
         f"/commits/default/{SHA[:12]}": "Sell more",
-        f"/commits/default/{OTHER_SHA}": "Where it is live (1)",
+        f"/commits/default/{OTHER_SHA}": "It is the newest commit of shop",
         "/timeline": "synced to",
         "/timeline?subject=application/shop&show=renders": "rendered",
         "/timeline?at=1": "Up to now",
@@ -203,6 +206,28 @@ async def test_every_page_is_there(api: Bench, web: Browser) -> None:
     assert "What it changed" in page.text
     for path in ("/events/999999", "/applications/default/no", "/objects/default/dev/-/Pod/x"):
         await web.get(path, status=404)
+
+
+async def test_a_commit_that_touches_nothing_is_live_where_all_is_synced(
+    api: Bench, web: Browser
+) -> None:
+    await api.declare_shop(["dev", "prod"])
+    await api.roll_out(["dev", "prod"])
+    newer = "0123456789" * 4
+    await api.tell(
+        "repo/default/shop",
+        CommitSeen(newer, (SHA,), "Say it better in the README", 2),
+        RefMoved("refs/heads/main", newer, SHA),
+        RevisionResolved(newer),
+    )
+    page = await web.get(f"/commits/default/{newer}")
+    assert "Nothing, for any application" in page.text
+    assert "It is the newest commit of shop" in page.text
+    assert "/?application=shop&state=synced" in page.links
+    page = await web.get("/?application=shop&state=synced")
+    assert page.text.count(newer[:10]) >= 2
+    page = await web.get(f"/commits/default/{SHA}")
+    assert "2 targets that went on from it" in page.text
 
 
 async def test_no_page_of_a_fleet_reads_the_fleet(
