@@ -81,3 +81,27 @@ def _texts(node: ast.expr) -> Iterator[str]:
     elif isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
+
+
+def exit_codes() -> set[int]:
+    """Return the exit codes that commands end with."""
+    found = set()
+    for path in (ROOT / "engine" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "exit_code":
+                found |= _numbers(node.value)
+            elif isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and _gives_int(node):
+                returned = (each for each in ast.walk(node) if isinstance(each, ast.Return))
+                for each in returned:
+                    found |= _numbers(each.value)
+    return found
+
+
+def _gives_int(node: ast.AsyncFunctionDef | ast.FunctionDef) -> bool:
+    return node.returns is not None and ast.unparse(node.returns) == "int"
+
+
+def _numbers(node: ast.expr | None) -> set[int]:
+    if isinstance(node, ast.IfExp):
+        return _numbers(node.body) | _numbers(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) and type(node.value) is int else set()
