@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +17,7 @@ from engine.decide.assignment import application_spec
 from engine.ports import Clock
 from engine.reconcile import Reconciler
 from engine.resolve import Resolver
-from engine.supervise import GatheredWork, KeyedWork
+from engine.supervise import AWAY, GatheredWork, KeyedWork
 from engine.telemetry.log import cause
 from engine.triggers import all_targets, targets_of
 from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
@@ -29,6 +30,8 @@ from projections.views import Views, read_all
 
 logger = logging.getLogger(__name__)
 _RESOLVE_WIDTH = 4
+_OUTAGE_RETRY = 1.0
+"""Seconds between looks at a database that cannot be reached."""
 _ASSIGN_MOST = 100
 """Declarations that are followed up together: so many are read in one snapshot."""
 
@@ -100,7 +103,7 @@ class Conductor:
         self._sources, self._clusters = sources, clusters
         self._notifications = notifications
         self._resolver, self._reconciler = resolver, reconciler
-        self._controller = controller
+        self._controller, self._clock = controller, clock
         self._retry_failed: set[StreamName] = set()
         self._assign = GatheredWork("assign", assigner.declared, most=_ASSIGN_MOST, clock=clock)
         self._control = KeyedWork("control", controller.look, width=1, clock=clock)
@@ -115,12 +118,25 @@ class Conductor:
             group.start_soon(self._reconciler.run)
             await self._everything()
             async for news in feed:
-                if news.missed:
-                    await self._everything()
-                    self._notifications.missed()
-                else:
-                    await self._pass_on(news.events)
-                    self._notifications.heard(news.events)
+                try:
+                    if news.missed:
+                        await self._everything()
+                        self._notifications.missed()
+                    else:
+                        await self._pass_on(news.events)
+                        self._notifications.heard(news.events)
+                except AWAY as error:
+                    logger.warning("news could not be read", extra={"error": str(error)})
+                    await self._everything_at_last()
+
+    async def _everything_at_last(self) -> None:
+        """Look at everything as soon as the database can be reached again."""
+        while True:
+            await self._clock.sleep(_OUTAGE_RETRY)
+            with contextlib.suppress(*AWAY):
+                await self._everything()
+                self._notifications.missed()
+                return
 
     async def _everything(self) -> None:
         """Start from the views: what is declared, and every target once."""

@@ -33,7 +33,7 @@ from events.catalog import (
     Fact,
 )
 from events.event import Actor, Blob, Micros, NewEvent, Position, Version
-from events.log import EventLog, WrongVersion
+from events.log import Appended, EventLog, LogUnavailable, WrongVersion
 from events.vocabulary import Desired
 from projections.fold import TargetId
 from projections.views import Views
@@ -131,7 +131,7 @@ class Reconciler:
             if situation is None:
                 return 0
             if situation.corrections.plan:
-                await self._abandon(situation)
+                await self._abandon(situation, seen)
                 continue
             port = self._clusters.port(target.cluster_stream)
             if port is None:
@@ -258,9 +258,10 @@ class Reconciler:
         await self._record(situation, _story(situation, plan), fact, position, done.blobs)
         return fact
 
-    async def _abandon(self, situation: Situation) -> None:
+    async def _abandon(self, situation: Situation, seen: Attempt) -> None:
         plan = situation.corrections.plan
         assert plan is not None
+        await seen.goes_back_to(self._log, [plan.position], "correction")
         fact = CorrectionAbandoned(
             plan.position, "the engine stopped before the outcome was recorded; looking again"
         )
@@ -285,8 +286,22 @@ class Reconciler:
             causation=cause,
             correlation=story,
         )
-        appended = await self._log.append([event], blobs)
+        appended = await self._append_at_last(event, blobs)
         await self._views.reached(appended.last)
+
+    async def _append_at_last(self, event: NewEvent, blobs: Sequence[Blob]) -> Appended:
+        """Append for as long as it takes, under our lease.
+
+        The reader of a cluster takes what was answered to us for recorded: were an outcome given
+        up, its objects would count as changed behind our back for ever.
+        """
+        while True:
+            try:
+                return await self._log.append([event], blobs)
+            except LogUnavailable as error:
+                self._check_lease()
+                logger.warning("an outcome waits", extra={"error": str(error)})
+                await self._clock.sleep(_LOG_DOWN_RETRY)
 
 
 def _application(target: TargetId) -> str:

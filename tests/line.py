@@ -60,11 +60,17 @@ class Line:
             group.start_soon(run)
             with anyio.fail_after(30):
                 await started.wait()
-            self.token = (self.folder / "data" / "token").read_text().strip()
-            headers = {"Authorization": f"Bearer {self.token}"}
-            async with aiohttp.ClientSession(self.url, headers=headers) as self.session:
+            async with self.client():
                 yield
             group.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[None]:
+        """Talk to the engine where it is now."""
+        self.token = (self.folder / "data" / "token").read_text().strip()
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with aiohttp.ClientSession(self.url, headers=headers) as self.session:
+            yield
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         async with self.session.request(method, path, json=body) as answer:

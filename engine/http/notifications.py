@@ -7,7 +7,7 @@ from aiohttp import web
 from engine.http.api import api_of
 from engine.http.problem import bad_request, conflict
 from engine.http.resources import declared_document
-from engine.http.wire import Query, body_of, only, reply
+from engine.http.wire import Query, body_of, only, reply, whole
 from engine.http.writes import Write, append, reason_of, settled
 from events.catalog import Fact, NotificationReplayRequested, NotificationTestRequested
 from events.event import StreamName, stream
@@ -29,9 +29,9 @@ async def replay_notification(request: web.Request) -> web.Response:
     body = await body_of(request)
     only(body, "reason", "from")
     reason = reason_of(body, required=False)
-    start = body.get("from")
+    start = whole(body.get("from"))
     head = await api_of(request).log.head()
-    if not isinstance(start, int) or isinstance(start, bool) or start < 1:
+    if start is None or start < 1:
         raise bad_request(f"from must be a position of the log: 1 to {head}")
     if start > head:
         raise conflict("not-yet", f"the log is at position {head} only")

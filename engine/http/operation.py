@@ -115,7 +115,8 @@ KEY = Parameter(
 )
 IF_MATCH = Parameter("If-Match", "header", "Only where the resource still has this tag.", TAGS)
 IF_NONE_MATCH = Parameter("If-None-Match", "header", "`*`: only where nothing is there.", TAGS)
-REASON = query("reason", "Why: one line.", {**TEXT, "maxLength": 500})
+LINE: Schema = {"type": "string", "maxLength": 500, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
+REASON = query("reason", "Why: one line.", LINE)
 TARGET = path(
     "target",
     "The target: application@cluster.",

@@ -12,9 +12,9 @@ from engine.decide.compare import NOT_LISTED
 from engine.decide.decision import findings
 from engine.http.api import Api, api_of
 from engine.http.moment import reading
-from engine.http.problem import bad_request, conflict, not_found
+from engine.http.problem import Refusal, bad_request, conflict, not_found
 from engine.http.targets import no_target, target_id
-from engine.http.wire import Query, body_of, only, plain, reply
+from engine.http.wire import Query, body_of, only, plain, reply, whole
 from engine.http.writes import Write, append, earlier, reason_of, settled
 from engine.situations import read_situation
 from events.catalog import (
@@ -89,7 +89,8 @@ async def approve(request: web.Request) -> web.Response:
         return _acted(target, before[-1].position)
     plan, override = body.get("plan"), body.get("override")
     if (plan is None) == (override is None):
-        raise bad_request("name a plan, or the position of an override: one of them")
+        detail = "name a plan, or the position of an override: one of them"
+        raise Refusal(422, "plan-or-override", detail)
     async with api.views.snapshot() as reader:
         found = await _target(reader, target)
         fact: Fact
@@ -178,10 +179,11 @@ async def _target(reader: Reader, target: TargetId) -> Found[TargetDocument]:
 
 def _override(document: TargetDocument, position: object, reason: str) -> OverrideApproved:
     waiting = [each.position for each in document.overrides]
-    if not isinstance(position, int) or isinstance(position, bool) or position not in waiting:
+    number = whole(position)
+    if number is None or number not in waiting:
         known = f"; waiting: {', '.join(map(str, waiting))}" if waiting else ""
         raise conflict("no-such-override", f"no override at {position} waits for approval{known}")
-    return OverrideApproved(position, reason)
+    return OverrideApproved(number, reason)
 
 
 async def _commit(reader: Reader, project: str, revision: str) -> str:

@@ -209,6 +209,13 @@ async def body_of(request: web.Request) -> dict[str, Any]:
     return value
 
 
+def whole(value: object) -> int | None:
+    """Return a whole number of a body, None for anything else; to JSON, 5 and 5.0 are the same."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def only(body: Mapping[str, Any], *known: str) -> None:
     """Refuse members of a body that nobody reads."""
     unknown = sorted(set(body) - set(known))

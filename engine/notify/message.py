@@ -21,8 +21,8 @@ from projections.alerts import Alert, AlertKind
 
 CLOUD_EVENTS = "application/cloudevents+json; charset=utf-8"
 TYPE_PREFIX = "dev.trueup."
-SLACK_TEXT = 1500
-"""Characters of one Slack message at most."""
+SLACK_TEXT = 400
+"""Characters of an alert's own words: escaped they may be five times as many; 3000 are taken."""
 _MIN_KEY = 16
 _JOINER = "\N{WORD JOINER}"
 _EMBLEMS = {

@@ -24,7 +24,7 @@ Name = Annotated[
 Duration = Annotated[
     str,
     Meta(
-        pattern=r"^([0-9]+(ms|s|m|h))+$",
+        pattern=r"^([0-9]{1,9}(ms|s|m|h))+$",
         description="A length of time: numbers with ms, s, m or h.",
         examples=["30s", "1h30m"],
     ),

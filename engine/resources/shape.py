@@ -136,7 +136,7 @@ def _fits(pattern: str, text: str) -> bool:
 
 
 _EXAMPLES = {
-    "([0-9]+(ms|s|m|h))": "write for example 30s, 5m or 1h30m",
+    "([0-9]{1,9}(ms|s|m|h))": "write for example 30s, 5m or 1h30m",
     "[0-9a-f]{40}": "write all 40 hexadecimal digits of the commit",
     "[a-z0-9]": "write lower-case letters, digits, - and ., at most 63, no - or . at the ends",
 }

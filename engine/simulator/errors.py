@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from engine.simulator.resources import Resource
 
 Cause = dict[str, str]
@@ -79,6 +81,17 @@ MODIFIED = (
 )
 
 
+def unmet(resource: Resource, name: str, what: str, wanted: Any, there: str) -> ApiError:
+    """409: a delete whose precondition does not hold."""
+    how = "deleted and then recreated" if what == "UID" else "modified"
+    message = (
+        f'Operation cannot be fulfilled on {resource.kind} "{name}": the {what} in the '
+        f"precondition ({wanted}) does not match the {what} in record ({there}). The object might "
+        f"have been {how}"
+    )
+    return ApiError(409, "Conflict", message, details={"name": name, "kind": resource.kind})
+
+
 def field_conflict(message: str, causes: list[Cause]) -> ApiError:
     """409: an apply without force meets fields of others."""
     return ApiError(409, "Conflict", message, details={"causes": causes})
@@ -104,9 +117,7 @@ def invalid_value(path: str, value: Any, why: str) -> Cause:
 def _go_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if value is None:
-        return "null"
-    return str(value) if isinstance(value, int | float) else "object"
+    return str(value) if isinstance(value, int | float) else orjson.dumps(value).decode()
 
 
 def invalid(kind: str, group: str, name: str, causes: list[Cause]) -> ApiError:

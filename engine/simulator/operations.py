@@ -232,6 +232,7 @@ def apply(
     resource = served.resource
     config = _envelope(resource, body)
     metadata = config["metadata"]
+    told = f"{metadata.get('namespace') or ''}/{name}"
     _place(resource, metadata, namespace)
     if metadata.get("name", name) != name:
         raise errors.bad_request(
@@ -276,8 +277,8 @@ def apply(
         raise errors.field_conflict(str(conflict), conflict.causes) from None
     except typed.TypedError as error:
         raise errors.internal(
-            f"failed to create typed patch object ({namespace}/{name}; "
-            f"{resource.api_version}, Kind={resource.kind}): {error}"
+            f"failed to create typed patch object ({told}; "
+            f"{resource.group}/{resource.version}, Kind={resource.kind}): {error}"
         ) from None
     item = _decode(served, copy.deepcopy(merged), call)
     if live is None:
@@ -549,7 +550,9 @@ def _validate(served: Served, item: Object, live: Object | None) -> None:
                         "metadata.finalizers",
                         "FieldValueForbidden",
                         "Forbidden: no new finalizers can be added if the object is being "
-                        f"deleted, found new finalizers {more}",
+                        "deleted, found new finalizers []string{"
+                        + ", ".join(f'"{name}"' for name in more)
+                        + "}",
                     )
                 )
     if causes:
@@ -566,15 +569,10 @@ def delete(
     metadata = live.item["metadata"]
     wanted = options.get("preconditions") or {}
     if wanted.get("uid") and wanted["uid"] != metadata["uid"]:
-        raise errors.conflict(resource, name, _uid_differs(wanted["uid"], live))
-    version = wanted.get("resourceVersion")
-    if version and version != metadata["resourceVersion"]:
-        raise errors.conflict(
-            resource,
-            name,
-            f"Precondition failed: ResourceVersion in precondition: {version}, "
-            f"ResourceVersion in object meta: {metadata['resourceVersion']}",
-        )
+        raise errors.unmet(resource, name, "UID", wanted["uid"], metadata["uid"])
+    version, there = wanted.get("resourceVersion"), metadata["resourceVersion"]
+    if version and version != there:
+        raise errors.unmet(resource, name, "ResourceVersion", version, there)
     finalizers = [*(metadata.get("finalizers") or [])]
     policy = options.get("propagationPolicy")
     waits = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(str(policy))

@@ -105,7 +105,11 @@ def number(query: Mapping[str, str], name: str) -> int:
     """A parameter that is a number, 0 when it is absent; raises 400."""
     value = query.get(name) or "0"
     if not value.isascii() or not value.isdigit() or len(value) > 18:
-        raise errors.bad_request(f'invalid parameter {name}: "{value}" is no number')
+        what = "resource version" if name == "resourceVersion" else "parameter"
+        raise errors.bad_request(
+            f'invalid {what}: {name}: Invalid value: "{value}": strconv.ParseUint: parsing '
+            f'"{value}": invalid syntax'
+        )
     return int(value)
 
 

@@ -400,11 +400,11 @@ class _Exchange:
         if target.verb == "update":
             body = requests.body(content_type, data)
             return operations.replace(cluster, served, place, name, body, call)
-        if not self._form or (self._form == "strategic" and served.resource.custom):
+        if not self._form:
+            raise errors.ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+        if self._form == "strategic" and served.resource.custom:
             forms = [f for f, form in requests.PATCH_FORMS.items() if form != "strategic"]
-            raise errors.unsupported_media_type(
-                content_type, tuple(forms if served.resource.custom else requests.PATCH_FORMS)
-            )
+            raise errors.unsupported_media_type(content_type, tuple(forms))
         body = requests.body(content_type, data)
         if self._form == "apply":
             self._require_manager()

@@ -7,29 +7,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine.simulator.errors import Cause, cause, invalid_value, required
+from engine.simulator.names import DNS_LABEL, DNS_NAME, SUBDOMAIN, check_data, check_metadata
 from engine.simulator.resources import Resource
 from engine.simulator.typed import equal
 
 Object = dict[str, Any]
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _PATH_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
-_SUBDOMAIN = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
-    "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value', "
-    " or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
 
 
 # How many templates a DaemonSet has had: a field once, kept as an annotation.
@@ -188,17 +175,11 @@ def validate(resource: Resource, item: Object) -> Iterator[Cause]:
         if "/" in name or "%" in name or name in (".", ".."):
             yield invalid_value("metadata.name", name, "may not contain '/'")
     elif resource.kind in ("Namespace", "Service"):
-        if not _DNS_LABEL.match(name) or len(name) > 63:
-            yield invalid_value("metadata.name", name, _SUBDOMAIN.replace("subdomain", "label"))
-    elif not _DNS_NAME.match(name) or len(name) > 253:
-        yield invalid_value("metadata.name", name, _SUBDOMAIN)
-    for label, value in (metadata.get("labels") or {}).items():
-        if len(value) > 63:
-            yield invalid_value("metadata.labels", value, "must be no more than 63 bytes")
-        elif not _LABEL_VALUE.match(value):
-            yield invalid_value("metadata.labels", value, _LABEL_TEXT)
-        if not label:
-            yield invalid_value("metadata.labels", label, "name part must be non-empty")
+        if not DNS_LABEL.match(name) or len(name) > 63:
+            yield invalid_value("metadata.name", name, SUBDOMAIN.replace("subdomain", "label"))
+    elif not DNS_NAME.match(name) or len(name) > 253:
+        yield invalid_value("metadata.name", name, SUBDOMAIN)
+    yield from check_metadata(metadata)
     check = _CHECKS.get((resource.group, resource.kind))
     if check is not None:
         yield from check(item)
@@ -240,6 +221,9 @@ def _go_map(found: dict[str, str]) -> str:
     return "{" + ",".join(f'"{k}":"{v}"' for k, v in sorted(found.items())) + "}"
 
 
+_PORT = "must be between 1 and 65535, inclusive"
+
+
 def _service(item: Object) -> Iterator[Cause]:
     spec = item.get("spec") or {}
     if not spec.get("ports") and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
@@ -250,9 +234,10 @@ def _service(item: Object) -> Iterator[Cause]:
             yield required(f"spec.ports[{index}].name")
         number = port.get("port")
         if not isinstance(number, int) or not 0 < number < 65536:
-            yield invalid_value(
-                f"spec.ports[{index}].port", number, "must be between 1 and 65535, inclusive"
-            )
+            yield invalid_value(f"spec.ports[{index}].port", number, _PORT)
+        aim = port.get("targetPort")
+        if isinstance(aim, int) and not 0 < aim < 65536:
+            yield invalid_value(f"spec.ports[{index}].targetPort", aim, _PORT)
 
 
 def _job(item: Object) -> Iterator[Cause]:
@@ -273,6 +258,7 @@ def _pod(item: Object) -> Iterator[Cause]:
 
 
 def _secret(item: Object) -> Iterator[Cause]:
+    yield from check_data(item)
     for name, value in (item.get("data") or {}).items():
         try:
             base64.b64decode(value, validate=True)
@@ -301,6 +287,7 @@ def _definition(item: Object) -> Iterator[Cause]:
 
 
 _CHECKS: dict[tuple[str, str], Callable[[Object], Iterator[Cause]]] = {
+    ("", "ConfigMap"): check_data,
     ("", "Pod"): _pod,
     ("", "Secret"): _secret,
     ("", "Service"): _service,
@@ -325,7 +312,10 @@ def validate_update(resource: Resource, live: Object, item: Object) -> Iterator[
             if not equal(before.get("selector"), after.get("selector")):
                 yield _immutable("spec.selector", after.get("selector"))
         case ("apps", "StatefulSet"):
+            if before.get("serviceName", "") != after.get("serviceName", ""):
+                yield _immutable("spec.serviceName", after.get("serviceName", ""))
             free = {
+                "serviceName",
                 "replicas",
                 "ordinals",
                 "template",
@@ -343,19 +333,28 @@ def validate_update(resource: Resource, live: Object, item: Object) -> Iterator[
                     "'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
                 )
         case ("batch", "Job"):
-            for name in ("selector", "template", "completionMode"):
+            for name in ("selector", "completionMode"):
                 if not equal(before.get(name), after.get(name)):
                     yield _immutable(f"spec.{name}", after.get(name))
+            for name in ("metadata", "spec"):
+                old, new = ((side.get("template") or {}).get(name) for side in (before, after))
+                if not equal(old, new):
+                    yield _immutable(f"spec.template.{name}", new)
         case ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding"):
             if not equal(live.get("roleRef"), item.get("roleRef")):
-                yield invalid_value("roleRef", item.get("roleRef"), "cannot change roleRef")
+                role = item.get("roleRef") or {}
+                shown = {"APIGroup" if k == "apiGroup" else k.title(): v for k, v in role.items()}
+                yield _immutable("roleRef", shown)
         case ("", "Service"):
             old, new = before.get("clusterIP"), after.get("clusterIP")
             if old and new and old != new:
                 yield invalid_value("spec.clusterIPs[0]", [new], "may not change once set")
         case ("", "PersistentVolumeClaim"):
             free = {"resources", "volumeAttributesClassName", "volumeName"}
-            if not equal(_without(before, free), _without(after, free)):
+            is_bound = (live.get("status") or {}).get("phase") == "Bound"
+            if not equal(_without(before, free), _without(after, free)) or not (
+                is_bound or equal(before.get("resources"), after.get("resources"))
+            ):
                 yield cause(
                     "spec",
                     "FieldValueForbidden",

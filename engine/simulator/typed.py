@@ -95,7 +95,7 @@ def check(item: Any, typ: Type, path: Path = ()) -> Iterator[TypedError]:
         yield from _check_scalar(item, typ, path)
     elif typ.form == "list":
         if not isinstance(item, list):
-            yield TypedError(path, f"expected list, got {_json_name(item)}")
+            yield TypedError(path, f"expected list, got {_shown(item, typ)}")
             return
         element = typ.element or ANY
         seen: set[str] = set()
@@ -115,7 +115,7 @@ def check(item: Any, typ: Type, path: Path = ()) -> Iterator[TypedError]:
             yield from check(child, element, here)
     else:
         if not isinstance(item, dict):
-            yield TypedError(path, f"expected map, got {_json_name(item)}")
+            yield TypedError(path, f"expected map, got {_shown(item, typ)}")
             return
         for name, child in item.items():
             inner = typ.child(name)
@@ -128,11 +128,32 @@ def check(item: Any, typ: Type, path: Path = ()) -> Iterator[TypedError]:
 def _check_scalar(item: Any, typ: Type, path: Path) -> Iterator[TypedError]:
     got = _json_name(item)
     if typ.scalar == "number" and got != "number":
-        yield TypedError(path, f"expected numeric (int or float), got {got}")
+        shown = _GO_TYPES.get(got, got)
+        yield TypedError(path, f"expected numeric (int or float), got {shown}")
     elif typ.scalar in ("string", "boolean") and got != typ.scalar:
-        yield TypedError(path, f"expected {typ.scalar}, got {got}")
+        yield TypedError(path, f"expected {typ.scalar}, got {_shown(item, typ)}")
     elif got in ("map", "list"):
         yield TypedError(path, f"expected scalar, got {got}")
+
+
+_GO_TYPES = {"boolean": "bool", "list": "[]interface {}", "map": "map[string]interface {}"}
+
+
+def _shown(item: Any, typ: Type) -> str:
+    """Return a value as a real server shows it: in the wrapping that it has there, in Go."""
+    name, value = ("value.valueUnstructured", "Value:") if typ.scalar == "string" else ("", "")
+    return f"&{name}{{{value}{_go(item)}}}"
+
+
+def _go(item: Any) -> str:
+    match item:
+        case bool():
+            return str(item).lower()
+        case list():
+            return "[" + " ".join(map(_go, item)) + "]"
+        case dict():
+            return "map[" + " ".join(f"{k}:{_go(v)}" for k, v in sorted(item.items())) + "]"
+    return str(item)
 
 
 def _json_name(item: Any) -> str:

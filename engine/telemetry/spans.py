@@ -116,11 +116,13 @@ def annotate(attributes: Attributes) -> None:
 
 
 def link(causes: Iterable[Cause], how: str = "cause") -> None:
-    """Link the current span to the traces in which these events were written."""
+    """Link the current span to the other traces in which these events were written."""
     current = trace.get_current_span()
     if current.is_recording():
+        own = current.get_span_context().trace_id
         for each in _links(causes, how):
-            current.add_link(each.context, each.attributes)
+            if each.context.trace_id != own:
+                current.add_link(each.context, each.attributes)
 
 
 def note(name: str, attributes: Attributes) -> None:

@@ -137,6 +137,7 @@ async def app(
 async def test_a_minute_of_rest_changes_nothing_and_broken_watches_resume_from_a_bookmark(
     app: Distant,
 ) -> None:
+    await app.product.wait(app.target, "healthy")
     plane, since, head = app.plane, app.plane.audit.position(), await app.product.position()
     # Not ours, so that no watch of the product brings it; a bookmark is from after it.
     await plane.apply(*objects("noise"), namespace=app.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +53,17 @@ class Shop:
 
 @pytest.fixture(scope="module")
 async def it(cluster: Cluster, product: Product) -> AsyncIterator[Shop]:
-    namespace = "tampering"
+    namespace = f"tampering-{secrets.token_hex(4)}"
     await cluster.kubectl("create", "namespace", namespace)
     repository = product.repository(namespace)
     repository.commit({"all.yaml": manifests(*shop.objects(namespace))})
     target = await product.application(namespace, repository, namespace=namespace)
     await product.wait(target)
     yield Shop(cluster, product, namespace, target)
+    # The engine is told to let go first: else it would put right what is deleted here.
+    await product.call("DELETE", f"/v1/resources/applications/default/{namespace}")
     await cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    await cluster.kubectl("delete", "crd", f"{shop.PLURAL}.{shop.group(namespace)}", "--wait=false")
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anyio
 import asyncpg
 import pytest
@@ -26,6 +29,8 @@ from tests.repositories import Repository
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 CLUSTER = "prod"
+HREF = re.compile('href="([^"]+)"')
+MOST_PAGES = 120
 PLACES = (
     *("data", "string", "list", "generator", "literal", "patch"),
     *("invalid", "malformed", "broken", "unquoted", "badpatch"),
@@ -175,6 +180,12 @@ async def until(stage: Stage, application: str, *wanted: str) -> dict[str, Any]:
             await anyio.sleep(0.05)
 
 
+async def resolved(stage: Stage, cases: int) -> None:
+    with anyio.fail_after(60):
+        while len(await stage.events(type="DriftResolved")) < cases:  # noqa: ASYNC110 - a process
+            await anyio.sleep(0.05)
+
+
 async def play(stage: Stage, repository: Repository) -> None:
     """Sync, refuse, edit behind Git's back, change: with a canary in each."""
     theirs = stage.folder / "theirs.yaml"
@@ -204,11 +215,10 @@ async def play(stage: Stage, repository: Repository) -> None:
         await until(stage, name, "failed", "held")
     live = json.dumps({"stringData": {"key": C["live"], "more": C["live"]}})
     await stage.kubectl(CLUSTER, "patch", "secret", "data", "--type=merge", "-p", live)
+    await resolved(stage, 1)
     theirs.write_text(secret("string", f"stringData: {{key: '{C['applied']}'}}"))
     await stage.kubectl(CLUSTER, "apply", "-f", str(theirs))
-    with anyio.fail_after(60):
-        while len(await stage.events(type="DriftResolved")) < 2:  # noqa: ASYNC110 - a process
-            await anyio.sleep(0.05)
+    await resolved(stage, 2)
     later = FILES | {"plain/data.yaml": secret("data", f"stringData: {{key: '{C['later']}'}}")}
     await stage.wait(f"plain@{CLUSTER}", "synced", repository.commit(later))
 
@@ -244,6 +254,29 @@ async def answers(stage: Stage) -> AsyncIterator[tuple[str, bytes]]:
             continue
         async with session.get(stage.url + path) as answer:
             yield path, await answer.read()
+
+
+async def pages(stage: Stage) -> AsyncIterator[tuple[str, bytes]]:
+    """Log in as a person would, and follow every link."""
+    link = await stage.call("POST", "/v1/login-links")
+    jar = aiohttp.CookieJar(unsafe=True)
+    headers = {"Origin": stage.url, "Accept": "text/html"}
+    async with aiohttp.ClientSession(stage.url, cookie_jar=jar, headers=headers) as browser:
+        form = {"code": link["path"].partition("code=")[2]}
+        async with browser.post("/login", data=form) as answer:
+            assert answer.status == 200, await answer.text()
+        known, waiting = {"/"}, ["/"]
+        while waiting and len(known) < MOST_PAGES:
+            path = waiting.pop(0)
+            async with browser.get(path) as answer:
+                body = await answer.read()
+                assert answer.status < 500, path
+                yield f"page {path}", body
+            for found in HREF.findall(body.decode(errors="replace")):
+                target = html.unescape(found).partition("#")[0]
+                if target.startswith("/") and target not in known | {"/logout", "/live"}:
+                    known.add(target)
+                    waiting.append(target)
 
 
 async def commands(stage: Stage) -> AsyncIterator[tuple[str, bytes]]:
@@ -308,6 +341,11 @@ async def test_a_secret_value_is_nowhere_but_in_git_and_in_the_cluster(
 
     async for where, body in answers(stage):
         look(where, body)
+    walked = 0
+    async for where, body in pages(stage):
+        walked += 1
+        look(where, body)
+    assert walked > len(APPLICATIONS)
     async for where, body in commands(stage):
         look(where, body)
     reasons = await statuses(stage)

@@ -61,12 +61,13 @@ async def begin(stage: Stage, flags: int) -> str:
     return stage.repository.flags(flags)
 
 
-async def recovered(stage: Stage) -> None:
-    """Wait until the engine writes again: an append is the proof."""
-    with anyio.fail_after(60):
+async def insisting(stage: Stage, method: str, path: str, body: object = None) -> None:
+    """Ask until there is an answer: an engine whose Postgres was away for long starts again."""
+    with anyio.fail_after(120):
         while True:
             try:
-                await stage.call("POST", f"/v1/targets/default/{TARGET}/sync", {"reason": "again"})
+                await stage._is_serving()
+                await stage.call(method, path, body)
                 return
             except (DemoFailed, aiohttp.ClientError):
                 await anyio.sleep(0.05)
@@ -82,7 +83,8 @@ async def all_events(stage: Stage) -> list[dict[str, Any]]:
 async def is_as_if_nothing_had_happened(stage: Stage, commit: str, flags: int) -> None:
     """Assert what holds of log and cluster after whatever was killed."""
     await stage.simulated(CLUSTER, "POST", "pace", {})
-    await stage.wait(TARGET, "synced", commit)
+    query = f"subject={TARGET}&for=synced&timeout=60&revision={commit}"
+    await insisting(stage, "GET", f"/v1/wait?{query}")
     changes = Counter(await written(stage))
     assert {name: number for name, number in changes.items() if number > 1} == {}
     assert len(changes) == flags
@@ -133,11 +135,22 @@ async def test_a_rollout_that_is_killed_again_and_again_ends_as_desired_and_chan
     await is_as_if_nothing_had_happened(stage, commit, flags)
 
 
-async def test_a_rollout_whose_postgres_is_killed_ends_as_desired(stage: Stage) -> None:
-    commit = await begin(stage, 20)
-    while len(await written(stage)) < 5:  # noqa: ASYNC110 - another process
-        await anyio.sleep(0.005)
-    pid = int((stage.data_dir / "postgres/data/postmaster.pid").read_text().split()[0])
-    os.kill(pid, signal.SIGKILL)
-    await recovered(stage)
-    await is_as_if_nothing_had_happened(stage, commit, 20)
+async def test_a_rollout_whose_postgres_is_killed_again_and_again_ends_as_desired(
+    stage: Stage, pytestconfig: pytest.Config
+) -> None:
+    kills, seed = pytestconfig.getoption("kills") // 3 or 1, pytestconfig.getoption("seed")
+    print(f"{kills} kills of Postgres, --seed {seed}")
+    chance = random.Random(seed)
+    flags = 2 * FLAGS_PER_KILL * kills
+    commit = await begin(stage, flags)
+    for kill in range(kills):
+        until = 2 * FLAGS_PER_KILL * (kill + chance.random())
+        with anyio.move_on_after(20):
+            while len(await written(stage)) < until:  # noqa: ASYNC110 - another process
+                await anyio.sleep(0.005)
+        lock = stage.data_dir / "postgres/data/postmaster.pid"
+        os.kill(int(lock.read_text().split()[0]), signal.SIGKILL)
+        # An append is the proof that it goes on.
+        path = f"/v1/targets/default/{TARGET}/sync"
+        await insisting(stage, "POST", path, {"reason": "again"})
+    await is_as_if_nothing_had_happened(stage, commit, flags)

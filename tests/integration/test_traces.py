@@ -74,6 +74,7 @@ async def healthy(line: Shop, revision: str) -> None:
             await line.call("GET", f"/v1/wait?{query}")
 
 
+HANG = {"action": "hang", "verbs": ["patch"]}
 DEED = re.compile("(apply|delete) [A-Z][A-Za-z]*")
 """A request of a correction: an action and a kind."""
 
@@ -190,6 +191,25 @@ async def test_a_notification_is_traced_back_to_what_it_tells_of(
     told_of = linked(receiver, "notify", drift["traceparent"].split("-")[1])
     assert "default/ops" in {span.attributes["trueup.notification"] for span in told_of}
     assert SECRET.encode() not in b"".join(receiver.raw)
+
+
+async def test_what_was_cut_off_is_linked_across_a_restart(line: Shop, receiver: Receiver) -> None:
+    line.repository.start(CLUSTERS)
+    async with line.engine():
+        await declare(line)
+        await healthy(line, "")
+        for name in CLUSTERS:  # requests to it hang from now on
+            await line.simulated(name, "POST", "faults", HANG)
+        line.repository.new_image()
+        planned = (await line.until("CorrectionPlanned", 4))[-1]
+    for name in CLUSTERS:
+        await line.simulated(name, "DELETE", "faults")
+    async with line.engine():
+        await line.until("CorrectionAbandoned")
+        await line.synced(planned["stream"].rpartition("/")[2])
+    first = planned["traceparent"].split("-")[1]
+    after = linked(receiver, "reconcile", first)
+    assert {"correction"} <= {link.attributes["trueup.link"] for s in after for link in s.links}
 
 
 async def test_no_secret_goes_into_a_trace(line: Shop, receiver: Receiver) -> None:

@@ -20,6 +20,11 @@ def cluster(name: str) -> str:
     )
 
 
+_BOMB = "".join(
+    f"{chr(99 + n)}: &{chr(99 + n)} [{', '.join(['*' + chr(98 + n)] * 9)}]\n" for n in range(12)
+)
+
+
 class FakeTree:
     """Files by path; a tuple is an entry of another kind."""
 
@@ -82,6 +87,10 @@ async def test_every_yaml_file_below_the_path_is_read() -> None:
         ({"a\x1b[2J.yaml": cluster("a")}, "control character"),
         ({"a.yaml": "kind: Deployment"}, "a.yaml:1: kind 'Deployment' is no kind of Trueup's"),
         ({"a.yaml": "a: &a [1, 2]\na: 3"}, "a.yaml:2"),
+        ({"a.yaml": "a: " + "[" * 40_000}, "a.yaml"),
+        ({"a.yaml": "a: &a [x, x]\nb: &b [*a, *a]\n" + _BOMB}, "a.yaml"),
+        ({"a.yaml": "a: 1\nb: \x00"}, "a.yaml:2"),
+        ({"a.yaml": cluster("'\\e[2J'")}, "a.yaml:3: metadata.name"),
         ({f"{'x/' * 40}a.yaml": cluster("a")}, "too deep"),
         ({f"{n}.yaml": cluster(f"c{n}") for n in range(11)}, "one file more than 10"),
         ({"a.yaml": "---\n".join(cluster(f"c{n}") for n in range(16))}, "more than 15 resources"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -22,12 +23,17 @@ from engine.http.wire import Query
 from engine.situations import Inventories
 from events.catalog import DesiredRendered, RevisionResolved
 from events.codec import CodecError, fact_of
-from events.event import Event
+from events.event import Event, stream
 from events.vocabulary import Desired, ObjectRef
-from projections.commits import COMMITS, commit_key
+from projections.commits import COMMITS, CommitDocument, commit_key
+from projections.declared import DECLARED
+from projections.desired import DESIRED
+from projections.fleet import FLEET, SYNCED
 from projections.projection import Reader
+from projections.sources import SOURCES
 from projections.targets import TARGETS
 from projections.timeline import TIMELINE, commit_subject
+from projections.views import read_all
 
 routes = web.RouteTableDef()
 MOST_EVENTS = 1000
@@ -53,6 +59,13 @@ class Effect(Struct, frozen=True):
     failed: bool = False
 
 
+class Spread(Struct, frozen=True):
+    """How many targets of an application are synced, and so at the commit that is its newest."""
+
+    application: str
+    synced: int
+
+
 @routes.get("/commits/{project}/{commit:[0-9a-f]{4,40}}")
 async def show_commit(request: web.Request) -> web.Response:
     """Show a commit; a shortened id leads to the whole one."""
@@ -73,6 +86,7 @@ async def show_commit(request: web.Request) -> web.Response:
         events = list(reversed(await api.log.read_at(positions)))
         effects = await _effects(api, reader, project, events)
         live, gone = await _targets(moment, project, sha, events)
+        spread = await _spread(reader, project, found.document) if not at else []
         standing = await standing_of(api, moment)
         newest = await latest(reader, subject)
     return page(
@@ -81,6 +95,7 @@ async def show_commit(request: web.Request) -> web.Response:
         commit=found.document,
         project=project,
         effects=effects,
+        spread=spread,
         live=live[:MOST_TARGETS],
         all_live=len(live),
         gone=gone[:MOST_TARGETS],
@@ -107,6 +122,29 @@ async def _targets(
     ]
     live = [item for item in status if item.revision == sha]
     return live, [item for item in status if item.revision != sha]
+
+
+async def _spread(reader: Reader, project: str, commit: CommitDocument) -> list[Spread]:
+    """Return where the commit is live as the newest of its repository, touched by it or not.
+
+    A target that is in the desired state of the newest commit is at that commit, also where
+    nothing had to be done for it and so no event says so.
+    """
+    keys = [stream("repo", project, name) for name in commit.repositories]
+    sources = await reader.get_many(SOURCES, keys)
+    newest = [key for key, found in sources.items() if found.document.resolved == commit.commit]
+    apps: dict[str, str] = {}
+    for key in newest:
+        for found in await read_all(reader, DECLARED, where={"repository": key}):
+            apps[found.key] = found.document.name
+    desired = await reader.get_many(DESIRED, apps)
+    tally = await reader.tally(FLEET, ("application", "state"), prefix=f"target/{project}/")
+    counts: Counter[str] = Counter()
+    for (app, value), count in tally.items():
+        render = desired.get(app)
+        if render and value.partition("/")[0] == f"{SYNCED}@{render.document.position}":
+            counts[app] += count
+    return [Spread(apps[app], count) for app, count in sorted(counts.items())]
 
 
 async def _effects(api: Api, reader: Reader, project: str, events: Sequence[Event]) -> list[Effect]:

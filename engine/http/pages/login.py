@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiohttp import web
 
 from engine.http.api import ACTOR
@@ -13,6 +15,7 @@ from engine.http.tokens import digest
 from engine.http.wire import Query, body_of, only, reply
 
 routes = web.RouteTableDef()
+_log = logging.getLogger("trueup.http")
 
 
 @routes.post("/v1/login-links")
@@ -55,7 +58,8 @@ async def log_in(request: web.Request) -> web.Response:
     if made is None:
         sessions.wrong(address)
         return page(request, "login.html", status=403, code="", offered="", wrong=True)
-    secret, _ = made
+    secret, session = made
+    _log.info("logged in", extra={"actor": session.actor, "remote": address})
     if old := request.cookies.get(cookie_name(request)):
         sessions.close(old)
     response = see("/")
@@ -75,6 +79,7 @@ async def log_in(request: web.Request) -> web.Response:
 async def log_out(request: web.Request) -> web.Response:
     """End the session."""
     request.app[SESSIONS].close(request.cookies.get(cookie_name(request), ""))
+    _log.info("logged out", extra={"actor": request[ACTOR], "remote": request.remote or ""})
     response = see("/login")
     response.del_cookie(
         cookie_name(request), path="/", secure=request.secure, httponly=True, samesite="Strict"

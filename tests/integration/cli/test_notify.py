@@ -143,3 +143,21 @@ async def test_a_refused_configuration_is_told_everywhere(
     for command in (("describe", "repository/shop"), ("timeline", "repository/shop")):
         out = (await trueup(*command)).out
         assert "apps/shop.yaml:7: spec.kontext unknown field (did you mean context?)" in out
+
+
+async def test_the_past_of_a_notification_and_of_what_it_told_of(
+    api: Bench, trueup: Trueup, tmp_path: Path, terminal: None
+) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    of_round = await declare(api, trueup, tmp_path)
+    about = "target/default/shop@dev"
+    await api.tell(KEY, NotificationDelivered(3, of_round, "drift", about))
+    then = str(await api.log.head())
+    await api.tell(KEY, NotificationDelivered(4, of_round, "recovered", about))
+    await api.tell(KEY, NotificationFailed(5, of_round, "timeout", "no answer"))
+    rows = (await trueup("get", "notifications", "--at", then)).out.splitlines()
+    assert rows[1].split()[:4] == ["ops", "ok", "webhook", "1"]
+    assert "synced" in (await trueup("get", "targets", "--at", then)).out
+    told = (await trueup("timeline", "shop@dev")).out
+    assert "notification/ops: told of #3 (drift)" in told

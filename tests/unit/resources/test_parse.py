@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.resources import duration
 from engine.resources.meaning import url_scheme
-from engine.resources.model import Application, Cluster, Repository, Resource
+from engine.resources.model import Application, Cluster, Duration, Repository, Resource
 from engine.resources.parse import MAX_PROBLEMS, Refused, check_values, parse, parse_files
 from engine.resources.record import declared, plain, resource_of, stream_of
 from engine.resources.spelling import nearest
@@ -408,3 +409,17 @@ def test_the_nearest_name_is_one_that_is_like_it() -> None:
     assert nearest("selfheal", ["prune", "selfHeal"]) == "selfHeal"
     assert nearest("repo", ["repository", "path"]) == "repository"
     assert nearest("zzz", ["repository", "path"]) == ""
+
+
+@given(st.from_regex(r"\A([0-9]{1,9}(ms|s|m|h))+\Z"))
+def test_every_length_of_time_that_has_the_form_has_a_meaning(text: str) -> None:
+    assert msgspec.json.schema(Duration)["pattern"] == r"^([0-9]{1,9}(ms|s|m|h))+$"
+    assert duration.seconds(text) >= 0
+
+
+def test_a_number_that_is_too_long_is_refused_in_its_place() -> None:
+    document = plain(parse(GOOD, "x")[0])
+    document["spec"]["interval"] = "3275553652382054978594s"
+    with pytest.raises(Refused) as error:
+        check_values([document], "x")
+    assert [problem.field for problem in error.value.problems] == ["spec.interval"]

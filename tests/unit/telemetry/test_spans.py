@@ -96,6 +96,13 @@ def test_causes_become_links_and_nonsense_does_not(recorded: InMemorySpanExporte
     ]
 
 
+def test_a_trace_is_not_linked_to_itself(recorded: InMemorySpanExporter) -> None:
+    with spans.span("work"):
+        spans.link([Cause(1, spans.traceparent()), Cause(2, OTHER)])
+    (span,) = recorded.get_finished_spans()
+    assert [dict(link.attributes or {})["trueup.position"] for link in span.links] == [2]
+
+
 def test_a_root_stands_alone_and_a_parent_from_outside_is_gone_below(
     recorded: InMemorySpanExporter,
 ) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 
 from events.catalog import (
+    CommitSeen,
     DriftDetected,
     HealthChanged,
     ReconcileHeld,
+    RefMoved,
+    RevisionResolved,
     SyncRequested,
     TargetAssigned,
 )
+from events.event import Actor, NewEvent, StreamName
 from events.vocabulary import Difference, DifferenceKind, Health, ObjectRef
 from tests.browsing import Browser
 from tests.serving import OTHER_SHA, SHA, Bench
@@ -77,6 +81,7 @@ async def test_a_fleet_as_it_was_has_the_same_filters(api: Bench, web: Browser) 
     page = await web.get(f"/?at={then}&state=synced")
     assert "2 targets" in page.text
     assert f"As it was at position {then}" in page.text
+    assert "behind the log" not in page.text
     page = await web.get(f"/targets/default/shop@prod?at={then}")
     assert "not now" not in page.text
     page = await web.get("/targets/default/shop@prod")
@@ -183,7 +188,7 @@ async def test_every_page_is_there(api: Bench, web: Browser) -> None:
         "/repositories/default/shop": "refs/heads/main",
         f"/commits/default/{SHA}": "went on from it",
         f"/commits/default/{SHA[:12]}": "Sell more",
-        f"/commits/default/{OTHER_SHA}": "Where it is live (1)",
+        f"/commits/default/{OTHER_SHA}": "It is the newest commit of shop",
         "/timeline": "synced to",
         "/timeline?subject=application/shop&show=renders": "rendered",
         "/timeline?at=1": "Up to now",
@@ -202,3 +207,61 @@ async def test_every_page_is_there(api: Bench, web: Browser) -> None:
     assert "What it changed" in page.text
     for path in ("/events/999999", "/applications/default/no", "/objects/default/dev/-/Pod/x"):
         await web.get(path, status=404)
+
+
+async def test_a_commit_that_touches_nothing_is_live_where_all_is_synced(
+    api: Bench, web: Browser
+) -> None:
+    await api.declare_shop(["dev", "prod"])
+    await api.roll_out(["dev", "prod"])
+    newer = "0123456789" * 4
+    await api.tell(
+        "repo/default/shop",
+        CommitSeen(newer, (SHA,), "Say it better in the README", 2),
+        RefMoved("refs/heads/main", newer, SHA),
+        RevisionResolved(newer),
+    )
+    page = await web.get(f"/commits/default/{newer}")
+    assert "Nothing, for any application" in page.text
+    assert "It is the newest commit of shop" in page.text
+    assert "/?application=shop&state=synced" in page.links
+    page = await web.get("/?application=shop&state=synced")
+    assert page.text.count(newer[:10]) >= 2
+    page = await web.get(f"/commits/default/{SHA}")
+    assert "2 targets that went on from it" in page.text
+
+
+async def test_no_page_of_a_fleet_reads_the_fleet(
+    api: Bench, web: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.declare_shop(["dev"])
+    await api.roll_out(["dev"])
+    for part in range(4):
+        events = [
+            NewEvent(
+                event_id=api.clock.event_id(),
+                stream=StreamName(f"target/default/shop@c{part}-{number}"),
+                fact=fact,
+                actor=Actor("engine:test"),
+                occurred_at=api.clock.now(),
+            )
+            for number in range(500)
+            for fact in (TargetAssigned("shop", "c", "x"), HealthChanged(Health.PROGRESSING))
+        ]
+        await api.log.append(events)
+    await api.tell("target/default/shop@c3-499", ReconcileHeld("window", "no"))
+    await api.views.reached(await api.log.head())
+    group = api.views._group
+    read: list[str] = []
+
+    def counting(view: str, document: bytes) -> object:
+        read.append(view)
+        return decode(view, document)
+
+    decode = group.decode
+    monkeypatch.setattr(group, "decode", counting)
+    for query in ("", "?state=pending", "?state=held", "?health=progressing", "?cluster=dev"):
+        read.clear()
+        page = await web.get("/" + query)
+        assert page.status == 200
+        assert len(read) < 400, (query, len(read))
