@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Situation, in_force, suspects, unrecorded
+from engine.decide.situation import Dependency, Situation, in_force, suspects, unrecorded
+from engine.decide.state import SyncState, status
 from events.event import Digest
 from events.log import BodyErased, EventLog, LogCorrupt
-from events.vocabulary import Desired
+from events.vocabulary import Desired, Health
 from projections.clusters import CLUSTERS
 from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED, DeclaredDocument
@@ -121,7 +122,26 @@ async def read_situation(
         inventory=await (inventories or Inventories(log)).of(summary.desired.objects),
         observed=observed,
         bodies=await read_kept_bodies(log, {*_named(asked), *unrecorded(observed)}),
+        dependencies=await _dependencies(reader, summary),
     )
+
+
+async def _dependencies(reader: Reader, summary: Situation) -> tuple[Dependency, ...]:
+    """Say how each application stands, on the same cluster, that a target's depends on."""
+    target, spec = summary.id, summary.spec
+    found = []
+    for name in spec.depends_on if spec else ():
+        other = TargetId(target.project, name, target.cluster)
+        known = await read_summary(reader, other, summary.now)
+        if known is None or not known.target.assigned:
+            found.append(Dependency(name, other.stream, False, "it does not go there"))
+            continue
+        standing = status(known)
+        is_well = standing.health in (Health.HEALTHY, Health.SUSPENDED)
+        is_met = standing.sync is SyncState.SYNCED and is_well
+        told = f"it is {standing.sync}, {standing.health}"
+        found.append(Dependency(name, other.stream, is_met, told))
+    return tuple(found)
 
 
 def lacks_bodies(situation: Situation) -> bool:

@@ -15,6 +15,7 @@ from events.catalog import (
     DriftResolved,
     HealthChanged,
     HoldLifted,
+    HookEnded,
     ObjectsObserved,
     ReconcileHeld,
     RevisionResolved,
@@ -28,6 +29,7 @@ from projections.fold import TargetId, target_of
 from projections.projection import Reader
 from projections.targets import TARGETS
 from projections.views import read_all
+from projections.waiting import WAITING
 
 _OWN = frozenset(
     fact.__name__
@@ -41,10 +43,13 @@ _OWN = frozenset(
         TargetSynced,
         ReconcileHeld,
         HoldLifted,
+        HookEnded,
         HealthChanged,
     )
 )
 """What a reconciler writes about its own target: it goes on by itself, and needs no telling."""
+_MOVED_ON = frozenset(fact.__name__ for fact in (TargetSynced, HealthChanged))
+"""What a target tells of itself that others may wait for."""
 _WITHOUT_NEWS = frozenset({"ObservationGap", "ObservationConfirmed", "CommitSeen", "RefMoved"})
 
 
@@ -59,8 +64,11 @@ class Woken(Struct, frozen=True):
 async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[Woken]:
     """Yield each target that some event may change something for, with that event."""
     whole: dict[tuple[str, str], Event] = {}
+    moved: dict[str, Event] = {}
     for event in events:
         kind = event.stream.partition("/")[0]
+        if event.type in _MOVED_ON:
+            moved[event.stream] = event
         if event.type in _OWN or event.type in _WITHOUT_NEWS:
             continue
         if kind == "target":
@@ -75,9 +83,23 @@ async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[W
             whole["cluster", event.stream] = event
         elif event.type in (SourceChecked.__name__, RevisionResolved.__name__):
             whole["request", "open"] = event
+            if event.type == RevisionResolved.__name__:
+                project = event.stream.split("/", 2)[1]
+                async for target in _waiting(reader, prefix=f"target/{project}/"):
+                    yield Woken(target, event)
     for (index, value), event in sorted(whole.items(), key=lambda item: item[0]):
         async for target in all_targets(reader, index, value):
             yield Woken(target, event)
+    for stream, event in sorted(moved.items()):
+        async for target in _waiting(reader, on=stream):
+            yield Woken(target, event)
+
+
+async def _waiting(reader: Reader, *, on: str = "", prefix: str = "") -> AsyncIterator[TargetId]:
+    """Yield the targets that wait for another one."""
+    where = {"on": on} if on else None
+    for found in await read_all(reader, WAITING, prefix=prefix, where=where):
+        yield target_of(found.key)
 
 
 def _seen(event: Event) -> set[TargetId]:

@@ -22,6 +22,7 @@ from projections.sources import SOURCES
 from projections.targets import TARGETS
 from projections.timeline import TIMELINE
 from projections.tokens import TOKENS
+from projections.waiting import WAITING
 
 DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     DECLARED,
@@ -36,5 +37,6 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     TOKENS,
     NOTIFICATIONS,
     FLEET,
+    WAITING,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)
