@@ -198,9 +198,13 @@ class Stage:
             raise DemoFailed(f"kubectl {' '.join(words)}: {done.stderr.decode().strip()}")
         return done.stdout.decode()
 
+    def simulated_url(self, cluster: str) -> str:
+        """Where a cluster's API is."""
+        return f"{self._simulated}/c/{cluster}"
+
     async def simulated(self, cluster: str, method: str, path: str, body: object = None) -> Any:
         """Use a simulated cluster's own controls."""
-        url = f"{self._simulated}/c/{cluster}/_sim/{path}"
+        url = f"{self.simulated_url(cluster)}/_sim/{path}"
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, url, json=body) as answer,
