@@ -89,7 +89,7 @@ def edited(live: Object, turn: int, version: int) -> Object:
     for entry in live["metadata"]["managedFields"]:
         if entry["manager"] == MANAGER:
             del entry["fieldsV1"]["f:metadata"]["f:labels"][f"f:{name}"]
-    fields = {"f:metadata": {"f:labels": {f"f:{name}": {}}}}
+    fields: Object = {"f:metadata": {"f:labels": {f"f:{name}": {}}}}
     live["metadata"]["managedFields"].append(
         _entry("kubectl-edit", live["apiVersion"], fields, _time(turn))
     )
@@ -146,7 +146,8 @@ def _status_fields(status: Object) -> Object:
     fields: Object = {f"f:{name}": {} for name in status}
     if "conditions" in status:
         fields["f:conditions"] = {".": {}} | {
-            f'k:{{"type":"{condition["type"]}"}}': {".": {}} | {f"f:{name}": {} for name in condition}
+            f'k:{{"type":"{condition["type"]}"}}': {".": {}}
+            | {f"f:{name}": {} for name in condition}
             for condition in status["conditions"]
         }
     return {"f:status": fields}
@@ -179,4 +180,4 @@ def _namespace() -> Object:
 
 
 def _time(turn: int) -> str:
-    return f"2026-11-{turn // 86400 % 28 + 1:02}T{turn // 3600 % 24:02}:{turn // 60 % 60:02}:{turn % 60:02}Z"
+    return f"2026-11-01T{turn // 3600 % 24:02}:{turn // 60 % 60:02}:{turn % 60:02}Z"
