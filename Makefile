@@ -8,7 +8,7 @@ export TRUEUP_TEST_DATA
 ARGS ?=
 ONLY ?=
 
-.PHONY: help demo test check format bench e2e controlplane lock clean
+.PHONY: help demo test check format bench soak e2e controlplane lock clean
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -50,10 +50,13 @@ bench: $(VENV)/.dev ## measure beside the machine's own ceilings; ONLY=apply run
 
 e2e: $(VENV)/.dev ## run the end-to-end suite on a real control plane, where one is at hand
 	@$(BIN)/python -m tests.e2e.harness find; case $$? in \
-	  0) $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS) ;; \
+	  0) $(BIN)/python -m pytest -n 2 --dist loadfile -m e2e tests/e2e $(ARGS) ;; \
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac
+
+soak: $(VENV)/.dev ## random faults for minutes, from a seed: make soak ARGS='minutes=10 seed=7'
+	@$(BIN)/python -m tests.soak.run $(ARGS)
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile --universal --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra build pyproject.toml -o requirements.lock -q

@@ -10,10 +10,10 @@ import hashlib
 import logging
 import os
 import secrets
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -54,20 +54,20 @@ from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.supervise import Children
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
+from engine.terms import Stop, lead
 from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
 from events.actor_keys import PostgresActorKeys
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
-from events.log import EventLog, LogUnavailable
+from events.log import EventLog
 from events.postgres import open_log
 from events.proofs import Proofs
 from events.signer import Signer
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
-from projections.errors import ViewsUnavailable
-from projections.lease import Lease, LeaseLost, hold
+from projections.lease import Lease, hold
 from projections.postgres import PostgresViews
 from projections.rebuild import Rebuilt, drop_previous, rebuild
 from projections.runner import Runner
@@ -76,9 +76,6 @@ from projections.store import Pool, Store
 logger = logging.getLogger(__name__)
 LEASE = "engine"
 LEASE_SECONDS = 5.0
-OUTAGE_SECONDS = 1.0
-"""Between two starts while the database is out of reach."""
-_OUTAGES = (LeaseLost, LogUnavailable, ViewsUnavailable)
 _CONNECTIONS = 20
 _KEY_BYTES = 32
 
@@ -86,92 +83,60 @@ _KEY_BYTES = 32
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
     """Run an engine until it is cancelled or gets SIGTERM or SIGINT, then stop it in order.
 
-    `ready` is told the server's URL once requests are answered. Where Postgres could not be
-    reached for longer than the lease lasts, all of it starts again, and may find another in its
-    place. Raises what keeps it from starting.
+    `ready` is told the server's URL once requests are answered. Where the lease is lost, or the
+    database for longer than that, it stands by, and leads again when it can. Raises what keeps it
+    from starting.
     """
     stop = Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(stop.on_signal)
         group.start_soon(stop.on_cancel)
         with anyio.CancelScope(shield=True) as stop.everything:
-            while True:
-                try:
-                    await _serve(settings, ready, stop)
-                except (*_OUTAGES, ExceptionGroup) as error:
-                    if stop.is_asked or not stop.has_worked or not _is_outage(error):
-                        raise
-                    logger.warning("the database was out of reach: starting again")
-                    stop.starts_again()
-                    await anyio.sleep(OUTAGE_SECONDS)
-                else:
-                    break
+            await _serve(settings, ready, stop)
         group.cancel_scope.cancel()
 
 
-def _is_outage(error: Exception) -> bool:
-    """Whether nothing but an outage of the database ended the engine."""
-    if isinstance(error, ExceptionGroup):
-        return all(_is_outage(inner) for inner in error.exceptions)
-    return isinstance(error, _OUTAGES)
-
-
-class Stop:
-    """Ends the work first, and what it stands on after it; before there is work, all at once."""
-
-    def __init__(self) -> None:
-        self.everything = anyio.CancelScope()
-        self._work: anyio.CancelScope | None = None
-        self._asked = False
-        self.has_worked = False
-
-    def ask(self) -> None:
-        """Stop."""
-        self._asked = True
-        (self._work or self.everything).cancel()
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody asked to stop."""
-        return self._asked
-
-    def starts_again(self) -> None:
-        """Forget the scope of work that has ended, until there is some again."""
-        self._work = None
-
-    def works_in(self, scope: anyio.CancelScope) -> None:
-        """Name the scope of the work, from when there is some."""
-        self._work, self.has_worked = scope, True
-        if self._asked:
-            scope.cancel()
-
-    async def on_signal(self) -> None:
-        """Stop at SIGTERM or SIGINT."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                logger.info("stopping", extra={"signal": signal.Signals(number).name})
-                self.ask()
-
-    async def on_cancel(self) -> None:
-        """Stop when the caller is cancelled."""
-        try:
-            await anyio.sleep_forever()
-        finally:
-            self.ask()
-
-
 async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: Stop) -> None:
+    """Set up what outlasts a term: telemetry, the database that is embedded; then lead."""
     release = version_of("trueup")
+    settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clock = SystemClock()
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    async with AsyncExitStack() as stack:
+        told = await stack.enter_async_context(telemetry(exports(), release, instance))
+        measuring = Measuring(told, clock, settings.metrics_labels)
+        scrape = measuring.page if told.is_pulled else None
+        if settings.metrics_listen is not None and scrape is not None:
+            await stack.enter_async_context(_metrics(settings, scrape))
+        dsn = settings.database_url
+        if dsn is None:
+            folder = settings.directory / "postgres"
+            postgres = await stack.enter_async_context(EmbeddedPostgres(folder))
+            dsn = postgres.dsn
+            keeper = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(keeper.cancel_scope.cancel)
+            keeper.start_soon(postgres.keep)
+        term = partial(_term, settings, dsn, release, clock, measuring, scrape, ready, stop)
+        await lead(term, stop, clock)
+
+
+async def _term(
+    settings: Settings,
+    dsn: str,
+    release: str,
+    clock: SystemClock,
+    measuring: Measuring,
+    scrape: Scrape | None,
+    ready: Callable[[str], None] | None,
+    stop: Stop,
+) -> None:
+    """Do all that is done under one lease."""
     directory = settings.directory
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     redactor = redactor_of(settings.redaction_key)
     rendering = Rendering(
         redactor, allow_unconfined=settings.allow_unconfined, folder=directory / "render"
     )
-    clock = SystemClock()
     async with AsyncExitStack() as stack:
-        measuring, scrape = await _start_measuring(stack, settings, release, clock)
-        dsn = settings.database_url or await _start_postgres(stack, directory)
         opened = open_log(dsn, packages=("events", "projections"), measure=batch)
         log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
         pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
@@ -200,9 +165,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, stop: 
             _api(settings, log, views, pool, clock, release, scrape, measuring.workload, people),
             doctor=Standing(settings, dsn, views, mirrors, reach, clock),
         )
-        await stack.enter_async_context(_serving(settings, api, ready))
-        with anyio.CancelScope() as work:
-            stop.works_in(work)
+        await stack.enter_async_context(_serving(settings, api, ready, stop))
+        with stop.working():
             await _work(
                 settings,
                 log,
@@ -319,15 +283,17 @@ async def _metrics(settings: Settings, scrape: Scrape) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, api: Api, ready: Callable[[str], None] | None
+    settings: Settings, api: Api, ready: Callable[[str], None] | None, stop: Stop
 ) -> AsyncIterator[None]:
     host, port = settings.address
+    port = port or stop.port
     tls = None
     if settings.tls_cert and settings.tls_key:
         tls = tls_context(settings.tls_cert, settings.tls_key)
     async with serving(make_app(api), host, port, tls) as (bound, number):
         shown = f"[{bound}]" if ":" in bound else bound
         url = f"{'https' if tls else 'http'}://{shown}:{number}"
+        stop.port = number
         directory = settings.directory
         server = Server(
             url=url,

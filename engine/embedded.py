@@ -58,6 +58,9 @@ SETTINGS: Mapping[str, str] = {
     "log_checkpoints": "off",
 }
 
+RESTARTS = 10
+"""How often the server is started again in a row while somebody kills it each time."""
+
 
 class _Identity(Struct, frozen=True):
     """As whom the server runs: the launcher's word for it, and who owns its files."""
@@ -153,9 +156,26 @@ class EmbeddedPostgres:
             if self._stopping:
                 return
             _log.error("the embedded Postgres ended unasked (status %s): starting it again", status)
-            await self._start()
+            await self._start_again()
+
+    async def _start_again(self) -> None:
+        """Start the server after it ended unasked; it may be killed while it recovers, too."""
+        for left in reversed(range(RESTARTS)):
+            try:
+                await self._run_server()
+            except EmbeddedPostgresError as error:
+                killed = self._process is not None and (self._process.returncode or 0) < 0
+                if not (left and killed):
+                    raise
+                _log.warning("the embedded Postgres was killed as it started: %s", error)
+            else:
+                return
 
     async def _start(self) -> None:
+        await self._run_server()
+        await self._make_database()
+
+    async def _run_server(self) -> None:
         lock = await self._folder.lock_server()
         try:
             self._folder.tidy(self._socket_folder)
@@ -168,7 +188,6 @@ class EmbeddedPostgres:
             await self._run(lock)
         finally:
             os.close(lock)
-        await self._make_database()
 
     async def _choose_identity(self) -> _Identity:
         """Find out as whom the server can run here: Postgres refuses root."""

@@ -33,7 +33,7 @@ from events.catalog import (
     Fact,
 )
 from events.event import Actor, Blob, Micros, NewEvent, Position, Version
-from events.log import EventLog, WrongVersion
+from events.log import Appended, EventLog, LogUnavailable, WrongVersion
 from events.vocabulary import Desired
 from projections.fold import TargetId
 from projections.views import Views
@@ -286,8 +286,22 @@ class Reconciler:
             causation=cause,
             correlation=story,
         )
-        appended = await self._log.append([event], blobs)
+        appended = await self._append_at_last(event, blobs)
         await self._views.reached(appended.last)
+
+    async def _append_at_last(self, event: NewEvent, blobs: Sequence[Blob]) -> Appended:
+        """Append for as long as it takes, under our lease.
+
+        The reader of a cluster takes what was answered to us for recorded: were an outcome given
+        up, its objects would count as changed behind our back for ever.
+        """
+        while True:
+            try:
+                return await self._log.append([event], blobs)
+            except LogUnavailable as error:
+                self._check_lease()
+                logger.warning("an outcome waits", extra={"error": str(error)})
+                await self._clock.sleep(_LOG_DOWN_RETRY)
 
 
 def _application(target: TargetId) -> str:

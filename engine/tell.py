@@ -185,6 +185,8 @@ def _said_of_notification(fact: Fact) -> str:
 
 def _plainly(fact: Fact) -> str:
     match fact:
+        case c.BodyRedacted():
+            return "body erased"
         case c.TokenCreated():
             return "token made"
         case c.TokenRevoked():

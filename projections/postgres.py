@@ -192,15 +192,10 @@ class PostgresReader:
         first, second = columns_of(view, by)
         if not all(map(storable, (prefix, *wanted.values()))):
             return {}
+        name, place = _by_index("tally", slot, wanted)
+        bounds = (prefix, keys_until(prefix))
         rows = await self._session.fetch(
-            "tally",
-            slot.view,
-            slot.generation,
-            first + 1,
-            second + 1,
-            prefix,
-            keys_until(prefix),
-            *(wanted.get(column) for column in range(INDEX_COLUMNS)),
+            name, *place, *bounds, first + 1, second + 1, *_rest(wanted)
         )
         return {
             (one, other): count

@@ -55,13 +55,24 @@ def used() -> dict[str, set[str]]:
 
 
 def _codes(tree: ast.Module) -> Iterator[str]:
+    named = {
+        ast.unparse(statement.targets[0]): statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+    }
     for node in ast.walk(tree):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            # How a target stands: the state, the code, the reason.
+            state, code = (*node.value.elts, None, None)[:2]
+            if state and code and ast.unparse(state).startswith("SyncState."):
+                yield from _texts(code)
         if isinstance(node, ast.Call):
             called = node.func
             name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
             for place in CALLS.get(name, ()):
                 if place < len(node.args):
-                    yield from _texts(node.args[place])
+                    given = node.args[place]
+                    yield from _texts(named.get(ast.unparse(given), given))
             for keyword in node.keywords:
                 if keyword.arg == "code":
                     yield from _texts(keyword.value)
@@ -81,3 +92,27 @@ def _texts(node: ast.expr) -> Iterator[str]:
     elif isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
+
+
+def exit_codes() -> set[int]:
+    """Return the exit codes that commands end with."""
+    found = set()
+    for path in (ROOT / "engine" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "exit_code":
+                found |= _numbers(node.value)
+            elif isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and _gives_int(node):
+                returned = (each for each in ast.walk(node) if isinstance(each, ast.Return))
+                for each in returned:
+                    found |= _numbers(each.value)
+    return found
+
+
+def _gives_int(node: ast.AsyncFunctionDef | ast.FunctionDef) -> bool:
+    return node.returns is not None and ast.unparse(node.returns) == "int"
+
+
+def _numbers(node: ast.expr | None) -> set[int]:
+    if isinstance(node, ast.IfExp):
+        return _numbers(node.body) | _numbers(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) and type(node.value) is int else set()

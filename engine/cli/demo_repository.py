@@ -107,6 +107,11 @@ class DemoRepository:
         """Where the engine finds it."""
         return self.path.as_uri()
 
+    @property
+    def head(self) -> str:
+        """The branch's commit."""
+        return str(self._git.head.target)
+
     def start(self, environments: Sequence[str]) -> str:
         """Commit the shop with an overlay for each environment; return the commit."""
         files = {
@@ -140,7 +145,7 @@ class DemoRepository:
         """Commit another greeting; return the commit."""
         return self.commit(
             f"Greet with {text!r}",
-            {"base/rest.yaml": self._files["base/rest.yaml"].replace("hello", text)},
+            {"base/rest.yaml": _REST.replace("hello", text)},
         )
 
     def commit(self, message: str, files: Mapping[str, str]) -> str:

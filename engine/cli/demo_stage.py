@@ -189,6 +189,11 @@ class Stage:
         ):
             return await answer.json(content_type=None)
 
+    def engine_pid(self) -> int:
+        """Return the engine's process id."""
+        assert self._engine is not None
+        return self._engine.pid
+
     def engine_memory(self) -> float:
         """Return the engine's resident memory in MB."""
         assert self._engine is not None

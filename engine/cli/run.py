@@ -39,14 +39,21 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
     except SettingsRefused as error:
         raise CliError("the settings cannot be used", lines=error.problems) from error
     from engine.compose import serve
+    from engine.embedded_folder import EmbeddedPostgresError
     from engine.logs import configure
+    from engine.render.confine import ConfinementRefused
+    from events.log import LogError
+    from events.migrate import SchemaRefused
+    from projections.errors import ViewError
 
+    known = (LogError, ViewError, SchemaRefused, EmbeddedPostgresError, ConfinementRefused)
     configure(settings.log_level, settings.log_format)
     try:
         await serve(settings, ready=_ready)
-    except* (OSError, ValueError) as errors:
+    except* (OSError, ValueError, *known) as errors:
         first = _first(errors)
-        raise CliError(f"the engine cannot run: {first}") from first
+        code = str(getattr(first, "code", ""))
+        raise CliError(f"the engine cannot run: {first}", code=code) from first
     return 0
 
 

@@ -45,7 +45,8 @@ class Protocol(web.RequestHandler):
             "refused what is no request",
             extra={"status": refusal.status, "remote": request.remote or ""},
         )
-        response = refusal.response(dict(HEADERS))
+        # Nobody else takes the name of the library out of this answer.
+        response = refusal.response({**HEADERS, "Server": "trueup"})
         response.force_close()
         return response
 

@@ -48,9 +48,9 @@ def _normal(value: Any) -> Any:
         return value
     if kind is float:
         return _number(value)
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         return {key: _normal(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
+    if kind is list or isinstance(value, list | tuple):
         return [_normal(inner) for inner in value]
     raise TypeError(f"a value of type {kind.__name__} has no JSON form")
 

@@ -66,11 +66,33 @@ WHERE view = $1 AND generation = $2 AND i2 IS NOT NULL
   AND ($6::text IS NULL OR i0 = $6) AND ($7::text IS NULL OR i1 = $7)
 
 -- name: tally
-SELECT (ARRAY[i0, i1, i2])[$3::integer], (ARRAY[i0, i1, i2])[$4::integer], count(*)
+SELECT (ARRAY[i0, i1, i2])[$5::integer], (ARRAY[i0, i1, i2])[$6::integer], count(*)
 FROM view_document
-WHERE view = $1 AND generation = $2 AND key >= $5 AND key < $6
-  AND ($7::text IS NULL OR i0 = $7) AND ($8::text IS NULL OR i1 = $8)
-  AND ($9::text IS NULL OR i2 = $9)
+WHERE view = $1 AND generation = $2 AND key >= $3 AND key < $4
+GROUP BY 1, 2
+
+-- name: tally_by_first
+SELECT (ARRAY[i0, i1, i2])[$6::integer], (ARRAY[i0, i1, i2])[$7::integer], count(*)
+FROM view_document
+WHERE view = $1 AND generation = $2 AND i0 IS NOT NULL
+  AND (i0, key) >= ($3, $4) AND (i0, key) < ($3, $5)
+  AND ($8::text IS NULL OR i1 = $8) AND ($9::text IS NULL OR i2 = $9)
+GROUP BY 1, 2
+
+-- name: tally_by_second
+SELECT (ARRAY[i0, i1, i2])[$6::integer], (ARRAY[i0, i1, i2])[$7::integer], count(*)
+FROM view_document
+WHERE view = $1 AND generation = $2 AND i1 IS NOT NULL
+  AND (i1, key) >= ($3, $4) AND (i1, key) < ($3, $5)
+  AND ($8::text IS NULL OR i0 = $8) AND ($9::text IS NULL OR i2 = $9)
+GROUP BY 1, 2
+
+-- name: tally_by_third
+SELECT (ARRAY[i0, i1, i2])[$6::integer], (ARRAY[i0, i1, i2])[$7::integer], count(*)
+FROM view_document
+WHERE view = $1 AND generation = $2 AND i2 IS NOT NULL
+  AND (i2, key) >= ($3, $4) AND (i2, key) < ($3, $5)
+  AND ($8::text IS NULL OR i0 = $8) AND ($9::text IS NULL OR i1 = $9)
 GROUP BY 1, 2
 
 -- name: subjects

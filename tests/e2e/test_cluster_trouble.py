@@ -119,7 +119,10 @@ async def test_history_that_the_server_forgot_and_its_restart_lose_nothing(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     async with (
-        _world(control_plane, namespace, control_plane.kubeconfig("engine")) as world,
+        # A server that starts on a busy machine may keep a request waiting for longer than 5 s.
+        _world(
+            control_plane, namespace, control_plane.kubeconfig("engine"), request_timeout=30.0
+        ) as world,
         world.running() as cluster,
     ):
         await world.apply(world.configmap("one", a="1"), force=False)

@@ -1,11 +1,10 @@
-"""What a real API server does with what the product sends: kinds, finalizers, admission, limits."""
+"""What a real API server does with what the product sends: kinds, finalizers, owners, limits."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import anyio
 import orjson
 import pytest
 
@@ -15,7 +14,6 @@ from tests.e2e.product import App, Product, configmap, kubernetes, named
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
-ADMISSION = "admissionregistration.k8s.io/v1"
 HOLD = "example.org/hold"
 KEEP = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
@@ -79,6 +77,28 @@ async def test_a_definition_and_its_objects_come_in_one_commit(
     await plane.get("crd", f"widgets.{group}")
     await plane.kubectl("delete", "crd", f"widgets.{group}")
     await plane.kubectl("delete", "namespace", inner, "--wait=false")
+
+
+async def test_a_definition_that_somebody_deletes_comes_back_with_its_objects(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, group = control_plane, f"{app.name}.example.org"
+    app.commit(
+        definition(group),
+        kubernetes(f"{group}/v1", "Widget", "one", spec={"size": 1}),
+        configmap("other", a="1"),
+    )
+    await app.declare()
+    await app.synced()
+    before = (await plane.get(f"widgets.{group}", "one", "-n", app.name))["metadata"]["uid"]
+    head = await app.product.position()
+    await plane.kubectl("delete", "crd", f"widgets.{group}")
+    await app.event("DriftResolved", head)
+    await app.synced()
+    live = await plane.get(f"widgets.{group}", "one", "-n", app.name)
+    assert live["spec"] == {"size": 1}
+    assert live["metadata"]["uid"] != before
+    await plane.kubectl("delete", "crd", f"widgets.{group}")
 
 
 async def test_an_object_with_a_finalizer_is_waited_for_whoever_deletes_it(
@@ -192,122 +212,26 @@ async def test_a_namespace_that_is_stuck_is_named_and_filled_again_when_it_is_go
     await plane.kubectl("delete", "namespace", inner, "--wait=false")
 
 
-async def test_what_a_quota_refuses_is_named_and_done_when_there_is_room(
-    control_plane: ControlPlane, app: App
-) -> None:
-    plane = control_plane
-    quota = kubernetes("v1", "ResourceQuota", "few", spec={"hard": {"count/secrets": "1"}})
-    await plane.apply(quota, namespace=app.name)
-    counted = "--for=jsonpath={.status.used.count/secrets}=0"
-    await plane.kubectl("wait", "resourcequota/few", "-n", app.name, counted)
-    secrets = [kubernetes("v1", "Secret", name, stringData={"a": "1"}) for name in ("one", "two")]
-    app.commit(*secrets, configmap("config"))
-    await app.declare()
-    failed = await app.event("CorrectionFailed")
-    assert failed["code"] == "forbidden"
-    outcomes = sorted(each["outcome"] for each in failed["results"])
-    assert outcomes == ["created", "created", "forbidden"]
-    assert "exceeded quota: few" in failed["message"]
-    quota["spec"]["hard"]["count/secrets"] = "2"
-    await plane.apply(quota, namespace=app.name)
-    await app.synced()
-
-
-async def test_what_an_admission_policy_denies_is_told_in_its_words(
-    control_plane: ControlPlane, app: App
-) -> None:
-    plane, message = control_plane, f"no widget may be called that in {app.name}"
-    await _admit(
-        plane,
-        app.name,
-        "Validating",
-        validations=[
-            {"expression": "!has(object.data) || !('bad' in object.data)", "message": message}
-        ],
-    )
-
-    async def denies() -> bool:
-        probe = configmap("probe", app.name, bad="1")
-        command = ("create", "-f", "-", "--dry-run=server")
-        return (await plane.kubectl(*command, stdin=probe, check=False)).status != 0
-
-    await _until(denies)
-    app.commit(configmap("good", a="1"), configmap("poor", bad="1"))
-    await app.declare()
-    failed = await app.event("CorrectionFailed")
-    result = named(failed["results"], "ConfigMap", "poor")
-    assert result["outcome"] == "invalid"
-    assert message in result["message"]
-    assert named(failed["results"], "ConfigMap", "good")["outcome"] == "created"
-    told = await app.product.cli("timeline", app.target)
-    assert message in told.stdout
-    commit = app.commit(configmap("good", a="1"), configmap("poor", a="1"))
-    await app.synced(commit)
-    await plane.kubectl(
-        "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", app.name
-    )
-
-
-async def test_what_an_admission_policy_rewrites_is_shown_and_not_fought(
-    control_plane: ControlPlane, app: App
-) -> None:
-    plane = control_plane
-    kinds = await plane.request("GET", f"/apis/{ADMISSION}")
-    if "MutatingAdmissionPolicy" not in {each["kind"] for each in kinds.body["resources"]}:
-        pytest.skip("the API server is older than MutatingAdmissionPolicy")
-    rewrite = 'Object{data: {"mode": "enforced", "added": "by policy"}}'
-    await _admit(
-        plane,
-        app.name,
-        "Mutating",
-        reinvocationPolicy="Never",
-        mutations=[
-            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": rewrite}}
-        ],
-    )
-
-    async def rewrites() -> bool:
-        probe = configmap("probe", app.name, mode="asked")
-        command = ("create", "-f", "-", "--dry-run=server", "-o", "json")
-        return bool(
-            (await plane.kubectl(*command, stdin=probe)).json()["data"]["mode"] == "enforced"
-        )
-
-    await _until(rewrites)
-    since = plane.audit.position()
-    app.commit(configmap("config", mode="asked", n="1"), configmap("fence"))
+async def test_an_object_of_another_application_is_not_taken(cluster: Cluster, app: App) -> None:
+    app.commit(configmap("shared", a="first"))
     await app.declare()
     await app.synced()
-    (applied,) = await app.events("CorrectionApplied")
-    result = named(applied["results"], "ConfigMap", "config")
-    (mutated,) = result["mutated"]
-    assert (mutated["kind"], mutated["path"]) == ("mutated-on-admission", ".data.mode")
-    assert (mutated["before"], mutated["after"]) == ("asked", "enforced")
-    live = (await plane.get("configmap", "config", "-n", app.name))["data"]
-    assert live == {"mode": "enforced", "added": "by policy", "n": "1"}
-    told = await app.product.cli("diff", app.target)
-    assert "mode" in told.stdout
-    assert "enforced" in told.stdout
-
-    # It is left alone, while what is not rewritten is still defended.
-    await plane.kubectl("delete", "configmap", "fence", "-n", app.name)
-    await app.event("DriftResolved")
-    await plane.kubectl(
-        *("patch", "configmap", "config", "-n", app.name, "-p", '{"data": {"n": "9"}}')
-    )
-    drift = await app.event("DriftDetected", matches=lambda case: "config" in str(case))
-    assert [item["path"] for item in drift["differences"]] == [".data.n"]
-    await app.synced()
-    assert (await plane.get("configmap", "config", "-n", app.name))["data"] == live
-    written = [
-        event.object_ref.name
-        for event in plane.audit.writes("engine", since)
-        if event.object_ref.namespace == app.name
-    ]
-    assert sorted(written) == ["config", "config", "fence", "fence"]
-    await plane.kubectl(
-        "delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", app.name
-    )
+    second = App(app.product, f"{app.name}-second", namespace=app.namespace)
+    second.commit(configmap("shared", a="second"), configmap("own", a="1"))
+    await second.declare()
+    failed = await second.event("CorrectionFailed")
+    assert failed["code"] == "conflict"
+    result = named(failed["results"], "ConfigMap", "shared")
+    assert f"default/{app.name}" in result["message"]
+    assert named(failed["results"], "ConfigMap", "own")["outcome"] == "created"
+    live = await cluster.get("configmap", "shared", "-n", app.namespace)
+    assert live["data"] == {"a": "first"}
+    # Given up by the first, it is the second's.
+    app.commit(configmap("left"))
+    await second.synced()
+    live = await cluster.get("configmap", "shared", "-n", app.namespace)
+    assert live["data"] == {"a": "second"}
+    assert (await app.until("synced"))["differences"] == 0
 
 
 async def test_an_immutable_field_fails_by_name_until_git_takes_it_back(
@@ -335,6 +259,27 @@ async def test_an_immutable_field_fails_by_name_until_git_takes_it_back(
     assert (await app.product.status(app.target))["sync"] == "synced"
 
 
+async def test_what_drifts_beside_an_object_that_keeps_failing_does_not_wait_for_it(
+    control_plane: ControlPlane, app: App
+) -> None:
+    plane, since = control_plane, control_plane.audit.position()
+    app.commit(configmap("bad", **{"no key": "1"}), configmap("good", a="1"))
+    await app.declare(retry={"base": "10m", "cap": "10m"})
+    failed = await app.event("CorrectionFailed")
+    assert named(failed["results"], "ConfigMap", "bad")["outcome"] == "invalid"
+    await plane.kubectl(
+        *("patch", "configmap", "good", "-n", app.name, "-p", '{"data": {"a": "tampered"}}')
+    )
+    assert (await app.event("DriftResolved"))["how"] == "corrected"
+    assert (await plane.get("configmap", "good", "-n", app.name))["data"] == {"a": "1"}
+    status = await app.until("failed")
+    assert "ConfigMap/bad" in status["reason"]
+    tried = [event.object_ref.name for event in plane.audit.writes("engine", since)]
+    assert tried.count("bad") == 1
+    commit = app.commit(configmap("good", a="1"))
+    await app.synced(commit)
+
+
 async def test_a_configmap_of_900_kb_is_synced_watched_and_mended(
     cluster: Cluster, app: App
 ) -> None:
@@ -358,29 +303,3 @@ async def test_a_configmap_of_900_kb_is_synced_watched_and_mended(
     assert failed["code"] == "invalid"
     assert "ConfigMap/large" in failed["message"]
     assert len(failed["message"]) < 2000
-
-
-async def _admit(plane: ControlPlane, namespace: str, kind: str, **rules: Any) -> None:
-    """Set up an admission policy for the ConfigMaps of one namespace."""
-    match = {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "resources": ["configmaps"],
-        "operations": ["CREATE", "UPDATE"],
-    }
-    where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    binding = {"policyName": namespace, "matchResources": where}
-    if kind == "Validating":
-        binding["validationActions"] = ["Deny"]
-    spec = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [match]}, **rules}
-    await plane.apply(
-        kubernetes(ADMISSION, f"{kind}AdmissionPolicy", namespace, spec=spec),
-        kubernetes(ADMISSION, f"{kind}AdmissionPolicyBinding", namespace, spec=binding),
-    )
-
-
-async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    # The API server learns of a policy by a watch of its own.
-    with anyio.fail_after(30):
-        while not await is_so():
-            pass

@@ -57,7 +57,7 @@ class Distant(App):
 
     async def cluster_event(self, kind: str, after: int) -> dict[str, Any]:
         """Wait for an event of the cluster; return its payload."""
-        event = await self.product.next_event(kind, after, stream=CLUSTER)
+        event = await self.product.next_event(kind, after, stream=CLUSTER, timeout=120)
         return dict(event["payload"])
 
     async def cluster_events(self, kinds: str, after: int) -> list[dict[str, Any]]:
@@ -137,6 +137,7 @@ async def app(
 async def test_a_minute_of_rest_changes_nothing_and_broken_watches_resume_from_a_bookmark(
     app: Distant,
 ) -> None:
+    await app.product.wait(app.target, "healthy")
     plane, since, head = app.plane, app.plane.audit.position(), await app.product.position()
     # Not ours, so that no watch of the product brings it; a bookmark is from after it.
     await plane.apply(*objects("noise"), namespace=app.name)
@@ -200,6 +201,24 @@ async def test_history_that_was_compacted_is_a_gap_and_what_happened_in_it_is_fo
     assert "410" in gap["reason"]
     await app.mended(head)
     assert app.written(since) == ["config"]
+
+
+async def test_an_api_server_that_hangs_is_lost_and_found_again(app: Distant) -> None:
+    plane, head = app.plane, await app.product.position()
+    plane.apiserver.freeze()
+    try:
+        # Connections stay open and nothing is answered: only time-outs tell.
+        commit = app.commit_all(2)
+        lost = await app.cluster_event("ClusterLost", head)
+        assert lost["code"] == "timed-out"
+        assert (await app.event("ReconcileHeld", head))["code"] == "cluster-lost"
+        assert not await app.cluster_events("KindUnreadable", head)
+    finally:
+        plane.apiserver.thaw()
+    await app.cluster_event("ClusterConnected", head)
+    await app.synced(commit)
+    assert (await plane.get("configmap", "config", "-n", app.name))["data"] == {"n": "2"}
+    assert not await app.events("DriftDetected", head)
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])

@@ -64,6 +64,10 @@ HOT: dict[str, tuple[str, list[Any]]] = {
         ["one", 1, "rare", "", "\U0010ffff", "", 500, None, None],
     ),
     "count_by_third": ("view_document_i2", ["one", 1, "rare", "", "\U0010ffff", None, None]),
+    "tally_by_second": (
+        "view_document_i1",
+        ["one", 1, "w7", "", "\U0010ffff", 1, 3, None, None],
+    ),
     "subjects": ("view_subject_pkey", ["about", 1, "s7", 100, 20_000, 50]),
     "subjects_newest_first": ("view_subject_pkey", ["about", 1, "s7", 100, 20_000, 50]),
     "snapshots": ("view_snapshot_pkey", ["one", 1, ["key/000100", "key/001000"], 9000]),

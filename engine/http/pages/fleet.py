@@ -14,6 +14,7 @@ from engine.http.pages.render import page
 from engine.http.wire import Query
 from events.event import START
 from events.vocabulary import Health
+from projections.asof import AsOfReader
 from projections.declared import DECLARED
 from projections.projection import Reader
 
@@ -51,10 +52,11 @@ async def fleet_of(request: web.Request, moment: Moment, filters: Filters) -> di
 
 
 async def standing_of(api: Api, moment: Moment) -> dict[str, Any]:
-    """Return as of when a page was read, and how far that is behind the log."""
+    """Return as of when a page was read, and how far the views were behind the log then."""
     head = await api.log.head()
     seen = moment.reader.position
-    return {"seen": seen, "lag": head - seen, "fresh": FRESH, "then": moment.now, "now": moment.now}
+    lag = 0 if isinstance(moment.reader, AsOfReader) else head - seen
+    return {"seen": seen, "lag": lag, "fresh": FRESH, "then": moment.now, "now": moment.now}
 
 
 async def _begun(reader: Reader) -> dict[str, bool]:

@@ -14,7 +14,6 @@ from engine.http.problem import CONTENT_TYPE, Refusal
 from engine.http.tokens import is_good
 
 SESSIONS = web.AppKey("sessions", Sessions)
-_OPEN = ("/login", "/static/")
 
 
 def cookie_name(request: web.Request) -> str:
@@ -33,10 +32,13 @@ async def enter(request: web.Request) -> web.Response | None:
     """
     if request.method not in ("GET", "HEAD"):
         check_origin(request)
+    if request.path.startswith("/static/"):
+        # Files are the same for everybody, and are there when the database is not.
+        return None
     session = await session_of(request)
     if session is not None:
         request[ACTOR] = session.actor
-    elif not request.path.startswith(_OPEN):
+    elif request.path != "/login":
         return _turned_away(request)
     return None
 

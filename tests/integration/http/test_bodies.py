@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from engine.erasure import erase_redacted
+from engine.tell import said
 from events.catalog import BodyRedacted
+from events.codec import fact_of
 from events.event import blob
 from events.vocabulary import Desired, ObjectRef
 from tests.serving import Bench
@@ -32,6 +34,7 @@ async def test_a_body_is_erased_once_and_whoever_asks_is_told_by_whom_and_why(ap
     (event,) = await api.log.read(0, types=["BodyRedacted"])  # type: ignore[arg-type]
     assert event.stream == f"body/default/{BODY.digest[7:]}"
     assert event.actor.startswith("user:")
+    assert said(fact_of(event)) == "body erased"
 
 
 async def test_what_is_not_there_or_is_no_digest_or_has_no_reason_is_refused(api: Bench) -> None:

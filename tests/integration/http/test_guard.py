@@ -139,6 +139,7 @@ async def test_what_is_no_request_is_answered_with_a_problem(
         head, _, body = answer.partition(b"\r\n\r\n")
         assert b"Content-Type: application/problem+json" in head
         assert b"X-Content-Type-Options: nosniff" in head
+        assert b"aiohttp" not in answer
         assert msgspec.json.decode(body)["code"] in (code or "headers-too-large", "not-http")
     await api.call("GET", "/v1/version", status=200)
 

@@ -45,6 +45,10 @@ async def test_an_engine_without_its_database_says_so_in_a_page(
     assert "This did not work" in page.text
     assert "the database does not answer" in page.text
     assert "Log out" not in page.text
+    files = [value for _, name, value in page.attributes if name == "href" and "static" in value]
+    for path in files:
+        async with web.session.get(api.url + path) as answer:
+            assert answer.status == 200
     monkeypatch.undo()
     await web.get("/")
 

@@ -81,6 +81,7 @@ async def test_a_fleet_as_it_was_has_the_same_filters(api: Bench, web: Browser) 
     page = await web.get(f"/?at={then}&state=synced")
     assert "2 targets" in page.text
     assert f"As it was at position {then}" in page.text
+    assert "behind the log" not in page.text
     page = await web.get(f"/targets/default/shop@prod?at={then}")
     assert "not now" not in page.text
     page = await web.get("/targets/default/shop@prod")
