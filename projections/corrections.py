@@ -17,7 +17,7 @@ from events.catalog import (
     Facts,
 )
 from events.event import Event
-from events.vocabulary import Action
+from events.vocabulary import Action, Outcome, Verb
 from projections.fold import StreamFold, names
 
 
@@ -40,7 +40,8 @@ class Plan(Struct, frozen=True, omit_defaults=True):
 class Ended(Struct, frozen=True, omit_defaults=True):
     """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed.
 
-    `failed` has the identities of the objects whose action did not come to its end.
+    `failed` has the identities of the objects whose action did not come to its end, `unsure` those
+    to which an apply was sent, or may have been, whose answer is not known.
     `rest` is the digest of what its approval covers and it did not hold.
     """
 
@@ -56,6 +57,7 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     retry_at: int = 0
     drift_case: str = ""
     failed: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
     approval: int = 0
     rest: str = ""
 
@@ -81,7 +83,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
-    version = 2
+    version = 3
     document = CorrectionDocument
     types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
     kinds = ("target",)
@@ -124,12 +126,15 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                         message=fact.message,
                         retry_at=fact.retry_at,
                         failed=_failed(fact),
+                        unsure=_unsure(fact),
                     )
                 return replace(known, plan=None, last=last, failures=fact.attempt, beside=None)
             case CorrectionAbandoned():
                 last = _ended(known, event, fact.plan)
-                if last:
-                    last = replace(last, code="abandoned", message=fact.reason)
+                if last and known.plan:
+                    applies = (a.ref for a in known.plan.actions if a.verb is Verb.APPLY)
+                    unsure = tuple(ref.identity for ref in applies)
+                    last = replace(last, code="abandoned", message=fact.reason, unsure=unsure)
                 return replace(known, plan=None, last=last, beside=None)
         return document
 
@@ -155,6 +160,16 @@ def _beside(
 
 def _failed(fact: CorrectionFailed) -> tuple[str, ...]:
     return tuple(r.ref.identity for r in fact.results if not r.outcome.is_success)
+
+
+def _unsure(fact: CorrectionFailed) -> tuple[str, ...]:
+    # Also those that the server says have failed: it may have been its own time-out.
+    outcomes = (Outcome.UNREACHABLE, Outcome.FAILED)
+    return tuple(
+        result.ref.identity
+        for result in fact.results
+        if result.verb is Verb.APPLY and result.outcome in outcomes
+    )
 
 
 def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended | None:

@@ -12,6 +12,7 @@ from engine.decide.situation import Situation
 from engine.objects.health import worst
 from engine.objects.kept import Kept, differences
 from engine.objects.managed import Managed
+from engine.objects.ownership import MANAGER
 from events.vocabulary import (
     Action,
     Desired,
@@ -129,6 +130,8 @@ def _compare_object(
         return
     applied = observed.applied
     drift = [] if applied is None else _drift(situation, ref, observed)
+    if applied is not None and applied.desired != desired.digest:
+        drift = [item for item in drift if not _is_our_own(situation, item)]
     found.drift.extend(drift)
     if applied is None:
         found.changes.append(_apply(desired, ref, UNRECORDED, observed))
@@ -153,6 +156,17 @@ def _drift(situation: Situation, ref: ObjectRef, observed: ObservedDocument) -> 
         all_found = compared(situation, applied.kept, observed.body, ref)
         found.extend(d for d in all_found if d.kind.is_drift)
     return found
+
+
+def _is_our_own(situation: Situation, difference: Difference) -> bool:
+    """Whether a difference may come from an apply of ours whose answer never came.
+
+    The commit that was applied explains it then, and the next apply makes it known.
+    """
+    last = situation.corrections.last
+    nobody_else = difference.manager in ("", MANAGER)
+    is_edit = difference.kind not in (DifferenceKind.MISSING, DifferenceKind.RECREATED)
+    return last is not None and nobody_else and is_edit and difference.ref.identity in last.unsure
 
 
 def compared(situation: Situation, kept: str, live: str, ref: ObjectRef) -> list[Difference]:
@@ -210,6 +224,8 @@ def _apply(
     desired: Desired, ref: ObjectRef, reason: str, observed: ObservedDocument | None
 ) -> Action:
     present = observed is not None and observed.presence is Presence.PRESENT
+    # Who makes anew what was ours (`kubectl replace --force`) has made a drift, not a claim.
+    was_ours = observed is not None and observed.applied is not None
     return Action(
         verb=Verb.APPLY,
         ref=ref,
@@ -219,7 +235,7 @@ def _apply(
         uid=observed.uid if observed and present else "",
         resource_version=observed.resource_version if observed and present else "",
         observed=observed.digest if observed and present else "",
-        force=present,
+        force=present or was_ours,
         wave=wave_of(ref, Verb.APPLY),
     )
 

@@ -25,6 +25,7 @@ from engine.http import (
     targets,
     upkeep,
     wait,
+    why,
 )
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
@@ -57,6 +58,7 @@ def make_app(api: Api) -> web.Application:
         shows,
         targets,
         steer,
+        why,
         bodies,
         notifications,
         wait,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from engine.decide.decision import PLAN_ACTIONS, decide
@@ -447,3 +449,33 @@ def test_the_largest_plan_and_its_outcome_fit_into_an_event() -> None:
         )
         fact = conclude(1, 1, [result] * PLAN_ACTIONS, now=NOW, chance=0.5, backoff=Backoff())
         assert len(encode(fact)) < MAX_PAYLOAD
+
+
+# Applies whose answer never came.
+
+
+def unsure(stored: Stored, manager: str = "trueup", **ended: Any) -> Situation:
+    """Return a situation in which a commit was applied, perhaps: the live value is the new one."""
+    last = Ended(1, 7, NOW - 1_000, COMMIT, "commit", 1, Facts(1), **ended)
+    seen = observed(stored, MAP, applied="one", live="two", mine=manager == "trueup")
+    made = situation({MAP: "two"}, [seen], stored)
+    return replace(made, corrections=CorrectionDocument(last=last))
+
+
+def test_what_an_apply_without_an_answer_did_is_no_drift() -> None:
+    made = unsure(Stored(), code="abandoned", unsure=(MAP.identity,))
+    facts = decide(made).facts
+    assert "DriftDetected" not in names(facts)
+    plan = one(facts, CorrectionPlanned)
+    assert isinstance(plan, CorrectionPlanned)
+    assert [action.reason for action in plan.actions] == ["changed in Git"]
+
+
+def test_what_no_apply_of_ours_explains_is_drift_whatever_else_is_to_be_done() -> None:
+    other = ref_of("ConfigMap", "other").identity
+    for made in (
+        unsure(Stored(), code="abandoned", unsure=(other,)),
+        unsure(Stored(), code="invalid"),
+        unsure(Stored()),
+    ):
+        assert "DriftDetected" in names(decide(made).facts)
