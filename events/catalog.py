@@ -256,7 +256,8 @@ class ObservationConfirmed(Fact, frozen=True, omit_defaults=True):
     root: str
 
 
-# Targets: streams `target/…`.
+# Targets: streams `target/…`. What the reconciler decides carries `seen`: the position at which it
+# read the views, so that the decision can be made again.
 
 
 class TargetAssigned(Fact, frozen=True, omit_defaults=True):
@@ -359,6 +360,7 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
     case: str
     differences: tuple[Difference, ...]
     omitted: int = 0
+    seen: int = 0
 
 
 class DriftResolved(Fact, frozen=True, omit_defaults=True):
@@ -370,6 +372,7 @@ class DriftResolved(Fact, frozen=True, omit_defaults=True):
     case: str
     how: str
     correction: int = 0
+    seen: int = 0
 
 
 class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
@@ -427,6 +430,7 @@ class TargetSynced(Fact, frozen=True, omit_defaults=True):
     commit: str
     desired: int
     objects: str
+    seen: int = 0
 
 
 class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
@@ -440,12 +444,14 @@ class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
     again: bool = False
+    seen: int = 0
 
 
 class HoldLifted(Fact, frozen=True, omit_defaults=True):
     """The reason for not acting is gone."""
 
     code: str
+    seen: int = 0
 
 
 class HealthChanged(Fact, frozen=True, omit_defaults=True):
@@ -453,6 +459,7 @@ class HealthChanged(Fact, frozen=True, omit_defaults=True):
 
     health: Health
     message: str = ""
+    seen: int = 0
 
 
 # Alerts: streams `notification/…`. `round` is the position of what began this run through the

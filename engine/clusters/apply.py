@@ -183,7 +183,7 @@ class Deeds:
 
     async def _apply(self, request: ApplyRequest, info: KindInfo, secret: bool) -> Answer:
         path = deed.path_of(info, request.ref)
-        if request.force or request.uid:
+        if request.uid:
             before = self._precondition(
                 request.ref, request.uid, request.resource_version, request.observed
             )

@@ -224,6 +224,8 @@ def _apply(
     desired: Desired, ref: ObjectRef, reason: str, observed: ObservedDocument | None
 ) -> Action:
     present = observed is not None and observed.presence is Presence.PRESENT
+    # Who makes anew what was ours (`kubectl replace --force`) has made a drift, not a claim.
+    was_ours = observed is not None and observed.applied is not None
     return Action(
         verb=Verb.APPLY,
         ref=ref,
@@ -233,7 +235,7 @@ def _apply(
         uid=observed.uid if observed and present else "",
         resource_version=observed.resource_version if observed and present else "",
         observed=observed.digest if observed and present else "",
-        force=present,
+        force=present or was_ours,
         wave=wave_of(ref, Verb.APPLY),
     )
 

@@ -26,6 +26,7 @@ from engine.http import (
     targets,
     upkeep,
     wait,
+    why,
 )
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
@@ -58,6 +59,7 @@ def make_app(api: Api) -> web.Application:
         shows,
         targets,
         steer,
+        why,
         bodies,
         people,
         notifications,

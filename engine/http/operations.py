@@ -396,6 +396,32 @@ def _steering() -> Iterator[Operation]:
         answer=shapes.Planned,
         problems=(404, 409),
     )
+    yield Operation(
+        method="GET",
+        path=f"{path}/why",
+        id="whyTarget",
+        tag="targets",
+        summary="Say why a target is or is not synced: every guard, in order.",
+        parameters=(PROJECT, TARGET, AT),
+        answer=shapes.WhyAnswer,
+        problems=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path=f"{path}/replay",
+        id="replayTarget",
+        tag="targets",
+        summary="Make a target's recorded decisions again on the same facts, and compare.",
+        parameters=(
+            PROJECT,
+            TARGET,
+            AFTER_POSITION,
+            query("to", "Up to when: a position, or a time."),
+            limit(100),
+        ),
+        answer=shapes.ReplayPage,
+        problems=(404,),
+    )
     for verb, body, answer, summary, example in (
         (
             "rollback",
