@@ -15,7 +15,7 @@ import anyio.abc
 from msgspec import Struct
 
 from engine.act import Bodies, carry_out
-from engine.decide.decision import Decision, decide, findings
+from engine.decide.decision import Decision, decide, findings, stamped
 from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
 from engine.ports import Clock, ClusterPort
@@ -208,7 +208,7 @@ class Reconciler:
                 causation=_cause(situation, fact),
                 correlation=_story(situation, fact),
             )
-            for index, fact in enumerate(decision.facts)
+            for index, fact in enumerate(stamped(decision.facts, situation.seen))
         ]
         await seen.goes_back_to(self._log, [event.causation for event in events], "cause")
         last = situation.corrections.last

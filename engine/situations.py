@@ -124,6 +124,11 @@ async def read_situation(
     )
 
 
+def lacks_bodies(situation: Situation) -> bool:
+    """Whether bodies that a decision goes by are not there, because they were redacted."""
+    return any(digest not in situation.bodies for digest in _named(suspects(situation.observed)))
+
+
 async def read_objects(reader: Reader, target: TargetId) -> dict[str, ObservedDocument]:
     """Read every object of a target, by identity."""
     found = await read_all(reader, OBSERVED, where={"target": target.stream})

@@ -6,7 +6,7 @@ them is carried out afterwards. The same situation always gives the same facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -105,6 +105,11 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
         desired = situation.desired
         facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
     return Decision(tuple(facts), until=hold.until if hold else 0)
+
+
+def stamped(facts: Iterable[Fact], seen: int) -> list[Fact]:
+    """Note in facts at which position the views were read that they were decided on."""
+    return [replace(fact, seen=seen) if hasattr(fact, "seen") else fact for fact in facts]
 
 
 def _meanwhile(

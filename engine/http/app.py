@@ -18,6 +18,7 @@ from engine.http import (
     metrics,
     notifications,
     openapi,
+    people,
     proofs,
     resources,
     shows,
@@ -25,6 +26,7 @@ from engine.http import (
     targets,
     upkeep,
     wait,
+    why,
 )
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
@@ -57,7 +59,9 @@ def make_app(api: Api) -> web.Application:
         shows,
         targets,
         steer,
+        why,
         bodies,
+        people,
         notifications,
         wait,
         history,

@@ -549,6 +549,19 @@ async def test_an_object_whose_managed_fields_were_cleared_is_no_drift_and_still
     assert "trueup" in {entry["manager"] for entry in live["metadata"]["managedFields"]}
 
 
+async def test_what_kubectl_made_anew_before_we_could_is_taken_back(it: Shop) -> None:
+    before = await it.product.position()
+    body = with_image(it.declared("Deployment", "web"))
+    it.product.engine.freeze()
+    try:
+        await it.kubectl("replace", "--force", "-f", "-", stdin=manifests(body))
+    finally:
+        it.product.engine.thaw()
+    await it.product.next_event("DriftDetected", before, stream=it.stream)
+    await it.product.next_event("DriftResolved", before, stream=it.stream)
+    await _is_as_declared(it, DEEDS["replace by force"])
+
+
 async def test_what_nobody_declared_is_shown_as_foreign_and_left(it: Shop) -> None:
     await it.product.wait(it.target)
     before = await it.product.position()
