@@ -330,7 +330,7 @@ def test_a_repair_beside_that_fails_too_waits_with_the_other() -> None:
 
 def test_the_message_of_a_rising_target_is_not_news_and_of_a_degraded_one_is() -> None:
     stored = Stored()
-    for health, expected in ((Health.PROGRESSING, 0), (Health.DEGRADED, 1)):
+    for health, expected in ((Health.PROGRESSING, 0), (Health.MISSING, 0), (Health.DEGRADED, 1)):
         there = observed(stored, MAP, health=health, message="2 of 3")
         known = target(synced=SYNCED, health=health, health_message="1 of 3")
         facts = decide(situation({MAP: "one"}, [there], stored, target=known)).facts
