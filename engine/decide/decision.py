@@ -36,7 +36,7 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, Health
+from events.vocabulary import Action, Difference, Health, Outcome
 from projections.targets import Approval
 
 PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
@@ -47,6 +47,7 @@ PLAN_ACTIONS = 250
 """How many actions one plan holds, so that its outcome fits into one event; the others follow."""
 HOLD_LISTED = 20
 """How many objects a hold names."""
+STALE = str(Outcome.STALE)
 
 
 class Decision(Struct, frozen=True):
@@ -125,6 +126,10 @@ def _meanwhile(
     )
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
+    beside = situation.corrections.beside
+    if beside and beside.code == STALE and beside.retry_at > situation.now:
+        until = min(wait, beside.retry_at)
+        return Decision(tuple(facts), until=until, waiting="retrying later")
     return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
 
