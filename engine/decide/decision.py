@@ -36,7 +36,7 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, Health
+from events.vocabulary import Action, Difference, Health, Outcome
 from projections.targets import Approval
 
 PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
@@ -48,6 +48,7 @@ PLAN_ACTIONS = 250
 _ON_THE_WAY = (Health.PROGRESSING, Health.MISSING)
 HOLD_LISTED = 20
 """How many objects a hold names."""
+STALE = str(Outcome.STALE)
 
 
 class Decision(Struct, frozen=True):
@@ -126,6 +127,10 @@ def _meanwhile(
     )
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
+    beside = situation.corrections.beside
+    if beside and beside.code == STALE and beside.retry_at > situation.now:
+        until = min(wait, beside.retry_at)
+        return Decision(tuple(facts), until=until, waiting="retrying later")
     return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
 
