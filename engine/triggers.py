@@ -28,7 +28,7 @@ from events.event import Event
 from projections.fold import TargetId, target_of
 from projections.projection import Reader
 from projections.targets import TARGETS
-from projections.views import read_all
+from projections.views import PresentReader, read_all, read_among
 from projections.waiting import WAITING
 
 _OWN = frozenset(
@@ -61,7 +61,7 @@ class Woken(Struct, frozen=True):
     asked: bool = False
 
 
-async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[Woken]:
+async def targets_of(reader: PresentReader, events: Iterable[Event]) -> AsyncIterator[Woken]:
     """Yield each target that some event may change something for, with that event."""
     whole: dict[tuple[str, str], Event] = {}
     moved: dict[str, Event] = {}
@@ -85,21 +85,16 @@ async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[W
             whole["request", "open"] = event
             if event.type == RevisionResolved.__name__:
                 project = event.stream.split("/", 2)[1]
-                async for target in _waiting(reader, prefix=f"target/{project}/"):
-                    yield Woken(target, event)
-    for (index, value), event in sorted(whole.items(), key=lambda item: item[0]):
-        async for target in all_targets(reader, index, value):
-            yield Woken(target, event)
-    for stream, event in sorted(moved.items()):
-        async for target in _waiting(reader, on=stream):
-            yield Woken(target, event)
-
-
-async def _waiting(reader: Reader, *, on: str = "", prefix: str = "") -> AsyncIterator[TargetId]:
-    """Yield the targets that wait for another one."""
-    where = {"on": on} if on else None
-    for found in await read_all(reader, WAITING, prefix=prefix, where=where):
-        yield target_of(found.key)
+                for item in await read_all(reader, WAITING, prefix=f"target/{project}/"):
+                    yield Woken(target_of(item.key), event)
+    for index in sorted({index for index, _ in whole}):
+        values = sorted(value for of, value in whole if of == index)
+        for value, found in (await read_among(reader, TARGETS, index, values)).items():
+            for item in found:
+                yield Woken(target_of(item.key), whole[index, value])
+    for stream, waiting in (await read_among(reader, WAITING, "on", sorted(moved))).items():
+        for other in waiting:
+            yield Woken(target_of(other.key), moved[stream])
 
 
 def _seen(event: Event) -> set[TargetId]:

@@ -18,6 +18,7 @@ from events.vocabulary import (
     ObjectRef,
     Observation,
     Result,
+    SealedActor,
 )
 
 
@@ -65,13 +66,17 @@ class CommitSeen(Fact, frozen=True, omit_defaults=True):
     """A commit became reachable from the followed ref.
 
     The event's actor is the author's pseudonym. `subject` is the message's first line, at most
-    200 characters, without control characters.
+    200 characters, without control characters. `author` is the author's name and address, sealed
+    (`events.sealed`): "" where there is none, or the author was forgotten before. `committer` is
+    who committed it, where that is somebody else.
     """
 
     commit: str
     parents: tuple[str, ...] = ()
     subject: str = ""
     committed_at: int = 0
+    author: str = ""
+    committer: SealedActor | None = None
 
 
 class RefMoved(Fact, frozen=True, omit_defaults=True):
@@ -561,6 +566,19 @@ class NotificationTested(Fact, frozen=True, omit_defaults=True):
 class BodyRedacted(Fact, frozen=True, omit_defaults=True):
     """A person erased a body that should never have been kept; its digest stays."""
 
+    reason: str
+
+
+# People: streams `actor/default/<pseudonym>`.
+
+
+class ActorForgotten(Fact, frozen=True, omit_defaults=True):
+    """A person's name is to be forgotten: the key that it was sealed with is destroyed.
+
+    What is sealed in events before and after stays sealed for ever, and the proof stands.
+    """
+
+    actor: str
     reason: str
 
 

@@ -241,3 +241,10 @@ class Result(Struct, frozen=True, omit_defaults=True):
     mutated: tuple[Difference, ...] = ()
     message: str = ""
     managers: tuple[str, ...] = ()
+
+
+class SealedActor(Struct, frozen=True, omit_defaults=True):
+    """Somebody besides the event's own actor: a pseudonym, and the name sealed under it."""
+
+    actor: str
+    text: str = ""

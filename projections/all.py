@@ -17,6 +17,7 @@ from projections.drift import DRIFT
 from projections.fleet import FLEET
 from projections.notifications import NOTIFICATIONS
 from projections.observed import OBSERVED
+from projections.people import PEOPLE
 from projections.projection import Projection, SubjectIndex
 from projections.sources import SOURCES
 from projections.targets import TARGETS
@@ -38,5 +39,6 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     NOTIFICATIONS,
     FLEET,
     WAITING,
+    PEOPLE,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)

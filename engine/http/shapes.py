@@ -130,18 +130,20 @@ class Event(Struct):
 
 
 class EventPage(Struct):
-    """Events in the order of the log."""
+    """Events in the order of the log. `names` has their authors' names, by pseudonym."""
 
     items: list[Event]
+    names: dict[str, str]
     next: AfterPosition
     position: Seen
 
 
 class Timeline(Struct):
-    """What happened to a subject."""
+    """What happened to a subject. `names` has its authors' names, by pseudonym."""
 
     subject: str
     items: list[Event]
+    names: dict[str, str]
     next: AfterPosition
     position: Seen
 
@@ -517,6 +519,33 @@ class BodyErased(Struct):
     subject: str
     changed: bool
     size: int
+
+
+class Forgetting(Struct):
+    """By whom, when and why somebody was forgotten."""
+
+    position: int
+    at: int
+    actor: str
+    reason: str
+
+
+class Person(Struct):
+    """Who is behind a pseudonym; "" where that was never kept, or is forgotten."""
+
+    actor: str
+    name: str
+    email: str
+    forgotten: Forgetting | None
+    position: Seen
+
+
+class Forgotten(Struct):
+    """What forgetting somebody came to; `changed` is false where that was done before."""
+
+    position: Written
+    subject: str
+    changed: bool
 
 
 class SyncAsked(Struct):
