@@ -85,8 +85,8 @@ async def targets_of(reader: PresentReader, events: Iterable[Event]) -> AsyncIte
             whole["request", "open"] = event
             if event.type == RevisionResolved.__name__:
                 project = event.stream.split("/", 2)[1]
-                for item in await read_all(reader, WAITING, prefix=f"target/{project}/"):
-                    yield Woken(target_of(item.key), event)
+                for one in await read_all(reader, WAITING, prefix=f"target/{project}/"):
+                    yield Woken(target_of(one.key), event)
     for index in sorted({index for index, _ in whole}):
         values = sorted(value for of, value in whole if of == index)
         for value, found in (await read_among(reader, TARGETS, index, values)).items():
