@@ -40,8 +40,9 @@ class Plan(Struct, frozen=True, omit_defaults=True):
 class Ended(Struct, frozen=True, omit_defaults=True):
     """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed.
 
-    `failed` has the identities of the objects whose action did not come to its end, `unsure` those
-    to which an apply was sent, or may have been, whose answer is not known.
+    `failed` has the identities of the objects whose action did not come to its end (where another
+    failed, without those that had moved on since they were observed), `unsure` those to which an
+    apply was sent, or may have been, whose answer is not known.
     `rest` is the digest of what its approval covers and it did not hold.
     """
 
@@ -83,7 +84,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
-    version = 3
+    version = 4
     document = CorrectionDocument
     types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
     kinds = ("target",)
@@ -151,15 +152,22 @@ def _beside(
     """Note a repair that was made while a failed correction waits, which goes on waiting."""
     ended, last = _ended(known, event, fact.plan), known.last
     if isinstance(fact, CorrectionFailed) and ended and last:
-        ended = replace(ended, code=fact.code, message=fact.message)
-        last = replace(last, failed=(*last.failed, *_failed(fact)))
+        ended = replace(ended, code=fact.code, message=fact.message, retry_at=fact.retry_at)
+        if fact.code != Outcome.STALE:
+            last = replace(last, failed=(*last.failed, *_failed(fact)))
     if isinstance(fact, CorrectionAbandoned):
         ended = known.beside
     return replace(known, plan=None, last=last, beside=ended)
 
 
 def _failed(fact: CorrectionFailed) -> tuple[str, ...]:
-    return tuple(r.ref.identity for r in fact.results if not r.outcome.is_success)
+    """Return what waits. What had merely moved on does not, beside what failed in earnest."""
+    is_stale = fact.code == Outcome.STALE
+    return tuple(
+        result.ref.identity
+        for result in fact.results
+        if not result.outcome.is_success and (is_stale or result.outcome is not Outcome.STALE)
+    )
 
 
 def _unsure(fact: CorrectionFailed) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,7 +22,9 @@ from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.look import Look, look
 from engine.clusters.memory import Entry, Held, Memory
 from engine.clusters.observe import Observer
+from engine.clusters.status import lacks_namespace
 from engine.clusters.wire import Garbage, Response, header, object_of
+from engine.objects.displaced import taken_over
 from engine.objects.identity import ObjectRefused
 from engine.objects.kept import Kept, freeze
 from engine.objects.mutated import mutated
@@ -32,6 +35,7 @@ from engine.ports import Answer, ApplyRequest, KindInfo
 from events.vocabulary import Health, ObjectRef, Observation, Outcome, Presence
 
 _APPLY = "application/apply-patch+yaml"
+_JSON_PATCH = "application/json-patch+json"
 _TRIES = 4
 """How often a deed is sent while only the object's status moves on."""
 
@@ -68,10 +72,12 @@ class Deeds:
         redactor: Redactor,
         desired_body: DesiredBody | None,
         trouble: Callable[[], None],
+        contradicted: Callable[[str, str], None],
     ) -> None:
         self._connection, self._discovery = connection, discovery
         self._memory, self._observer, self._redactor = memory, observer, redactor
         self._desired_body, self._trouble = desired_body, trouble
+        self._contradicted = contradicted
 
     async def apply(self, request: ApplyRequest) -> Answer:
         """Apply. Every failure is an answer."""
@@ -189,6 +195,7 @@ class Deeds:
             )
         else:
             before = await self._first_contact(request, path)
+        taken: _Before | None = None
         for _ in range(_TRIES):
             body = deed.sent(request.body, info, request.ref, before.uid, before.version)
             response = await self._patch(path, body, force=request.force)
@@ -197,6 +204,12 @@ class Deeds:
             answer = deed.refused(response, secret)
             if response.status == 404:
                 self._discovery.forget(request.ref.api_version)
+                self._missing_namespace(request.ref, response)
+            if answer.outcome is Outcome.INVALID and request.force and not taken:
+                taken = await self._taken_over(request, before, path)
+                if taken is not None:
+                    before = taken
+                    continue
             if answer.outcome is not Outcome.STALE:
                 return answer
             moved = await self._moved(request.ref, before, path)
@@ -205,6 +218,12 @@ class Deeds:
                 return answer
             before = moved
         return deed.stale("The object's status changes faster than it can be applied.")
+
+    def _missing_namespace(self, ref: ObjectRef, response: Response) -> None:
+        """Say so where the server does not have a namespace that was observed to be there."""
+        entry = self._memory.get(ObjectRef("v1", "Namespace", "", ref.namespace))
+        if entry and entry.presence is not Presence.ABSENT and lacks_namespace(response):
+            self._contradicted("v1", "Namespace")
 
     async def _delete(
         self, info: KindInfo, ref: ObjectRef, uid: str, version: str, observed: str
@@ -258,6 +277,39 @@ class Deeds:
         if conflict is not None:
             raise NotSent(conflict)
         return _Before(seen.uid, seen.version, self._memory.get(request.ref))
+
+    async def _taken_over(
+        self, request: ApplyRequest, before: _Before, path: str
+    ) -> _Before | None:
+        """Take over edited list items that keep ours out; None where there is none of them.
+
+        If this is the last that is done, the next apply finds them ours, and takes them away.
+        """
+        response = await self._connection.request("GET", path)
+        if not response.is_success:
+            return None
+        live = object_of(response.body)
+        meta = header(response.body)
+        if (meta.uid, meta.resource_version) != (before.uid, before.version):
+            return None
+        fields = taken_over(live, request.body)
+        if fields is None:
+            return None
+        patch = [
+            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": before.version},
+        ]
+        response = await self._connection.request(
+            "PATCH",
+            path,
+            params={"fieldManager": MANAGER},
+            body=orjson.dumps(patch),
+            content_type=_JSON_PATCH,
+        )
+        if not response.is_success:
+            return None
+        version = header(response.body).resource_version
+        return _Before(before.uid, version, before.entry, before.by_digest)
 
     async def _moved(self, ref: ObjectRef, before: _Before, path: str) -> _Before | None:
         """Return new preconditions where only the status has moved on; else None."""

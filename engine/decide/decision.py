@@ -36,7 +36,7 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, Health
+from events.vocabulary import Action, Difference, Health, Outcome
 from projections.targets import Approval
 
 PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
@@ -45,8 +45,10 @@ DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
 PLAN_ACTIONS = 250
 """How many actions one plan holds, so that its outcome fits into one event; the others follow."""
+_ON_THE_WAY = (Health.PROGRESSING, Health.MISSING)
 HOLD_LISTED = 20
 """How many objects a hold names."""
+STALE = str(Outcome.STALE)
 
 
 class Decision(Struct, frozen=True):
@@ -125,6 +127,10 @@ def _meanwhile(
     )
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
+    beside = situation.corrections.beside
+    if beside and beside.code == STALE and beside.retry_at > situation.now:
+        until = min(wait, beside.retry_at)
+        return Decision(tuple(facts), until=until, waiting="retrying later")
     return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
 
@@ -271,11 +277,12 @@ def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact
 def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
     """Say how the target fares where that changed.
 
-    On the way to healthy the message counts pods and rises with each: it is no news by itself.
+    On the way to healthy the message counts pods and rises with each, or names the first of those
+    that are still missing: it is no news by itself.
     """
     target = situation.target
     is_news = found.health_message != target.health_message
-    if found.health is not target.health or (is_news and found.health is not Health.PROGRESSING):
+    if found.health is not target.health or (is_news and found.health not in _ON_THE_WAY):
         yield HealthChanged(found.health, found.health_message)
 
 

@@ -416,7 +416,7 @@ def _steering() -> Iterator[Operation]:
             PROJECT,
             TARGET,
             AFTER_POSITION,
-            query("to", "Up to when: a position, or a time."),
+            query("to", "Up to when: a position, or a time.", AT.schema),
             limit(100),
         ),
         answer=shapes.ReplayPage,

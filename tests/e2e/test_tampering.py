@@ -362,6 +362,31 @@ DEEDS = {
         manager="kubectl-patch",
         rest=('[{"op":"replace","path":"/spec/ports/0/targetPort","value":9999}]',),
     ),
+    "a service's port's number": Deed(
+        "Service",
+        "web",
+        # The item's key: ours and theirs have one name, and cannot be together.
+        "patch service web --type json -p",
+        path='.spec.ports[port=80,protocol="TCP"]',
+        difference="removed",
+        rest=('[{"op":"replace","path":"/spec/ports/0/port","value":81}]',),
+    ),
+    "a service's port edited": Deed(
+        "Service",
+        "web",
+        "edit service/web",
+        path='.spec.ports[port=80,protocol="TCP"]',
+        difference="removed",
+        editor="sed -i 's/port: 80$/port: 8080/'",
+    ),
+    "a service's port's number and name": Deed(
+        "Service",
+        "web",
+        "patch service web --type json -p",
+        path='.spec.ports[port=80,protocol="TCP"]',
+        difference="removed",
+        rest=('[{"op":"replace","path":"/spec/ports/0","value":{"port":81}}]',),
+    ),
     "a custom resource": Deed(
         shop.KIND,
         "one",

@@ -328,9 +328,45 @@ def test_a_repair_beside_that_fails_too_waits_with_the_other() -> None:
     assert decide(after).until == waiting.last.retry_at  # type: ignore[union-attr]
 
 
+def test_a_repair_beside_that_came_too_late_is_tried_again_before_the_other() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    waiting = failed(failed=(MAP.identity,))
+    made = situation({MAP: "one", other: "one"}, [there], stored, corrections=waiting)
+    planned = folded(made, decide(made).facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    result = Result(Verb.APPLY, other, Outcome.STALE, message="moved on")
+    ended = conclude(position, 0, [result], now=NOW, chance=0.5, backoff=Backoff())
+    assert isinstance(ended, CorrectionFailed)
+    after = folded(planned, [ended])
+    assert decide(after).plan is None, "not without a moment in between"
+    assert decide(after).until == ended.retry_at < waiting.last.retry_at  # type: ignore[union-attr]
+    again = decide(replace(after, now=ended.retry_at)).plan
+    assert again is not None
+    assert [action.ref for action in again.actions] == [other]
+
+
+def test_what_came_too_late_beside_what_failed_does_not_wait_for_it() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    made = situation({MAP: "one", other: "one"}, [there], stored)
+    planned = folded(made, decide(made).facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    results = [
+        Result(Verb.APPLY, MAP, Outcome.INVALID, message="no"),
+        Result(Verb.APPLY, other, Outcome.STALE, message="moved on"),
+    ]
+    ended = conclude(position, 1, results, now=NOW, chance=0.5, backoff=Backoff())
+    again = decide(folded(planned, [ended])).plan
+    assert again is not None
+    assert [action.ref for action in again.actions] == [other]
+
+
 def test_the_message_of_a_rising_target_is_not_news_and_of_a_degraded_one_is() -> None:
     stored = Stored()
-    for health, expected in ((Health.PROGRESSING, 0), (Health.DEGRADED, 1)):
+    for health, expected in ((Health.PROGRESSING, 0), (Health.MISSING, 0), (Health.DEGRADED, 1)):
         there = observed(stored, MAP, health=health, message="2 of 3")
         known = target(synced=SYNCED, health=health, health_message="1 of 3")
         facts = decide(situation({MAP: "one"}, [there], stored, target=known)).facts
