@@ -128,8 +128,8 @@ def _meanwhile(
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
     beside = situation.corrections.beside
-    if beside and beside.code == STALE and beside.retry_at > situation.now:
-        until = min(wait, beside.retry_at)
+    if beside and beside.code == STALE and (until := beside.waits_until(situation.now)):
+        until = min(wait, until)
         return Decision(tuple(facts), until=until, waiting="retrying later")
     return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
