@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Situation, in_force, suspects, unrecorded
+from engine.decide.situation import (
+    Situation,
+    asks_for_every_body,
+    in_force,
+    suspects,
+    unrecorded,
+)
 from events.event import Digest
 from events.log import BodyErased, EventLog, LogCorrupt
 from events.vocabulary import Desired
@@ -115,7 +121,8 @@ async def read_situation(
     if summary is None:
         return None
     observed = await read_objects(reader, target)
-    asked = observed.values() if every_body else suspects(observed)
+    every = asks_for_every_body(summary)
+    asked = observed.values() if every_body else suspects(observed, every=every)
     return msgspec.structs.replace(
         summary,
         inventory=await (inventories or Inventories(log)).of(summary.desired.objects),

@@ -8,9 +8,10 @@ deed goes on with the new version; else it is stale, and what is there now is lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
+import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,16 +23,21 @@ from engine.clusters.look import Look, look
 from engine.clusters.memory import Entry, Held, Memory
 from engine.clusters.observe import Observer
 from engine.clusters.wire import Garbage, Response, header, object_of
+from engine.objects.foreign import foreign_found
 from engine.objects.identity import ObjectRefused
 from engine.objects.kept import Kept, freeze
+from engine.objects.left import spared
 from engine.objects.mutated import mutated
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import is_secret
 from engine.objects.redact import Redactor
+from engine.objects.removal import removal
+from engine.objects.takeover import taken_over
 from engine.ports import Answer, ApplyRequest, KindInfo
-from events.vocabulary import Health, ObjectRef, Observation, Outcome, Presence
+from events.vocabulary import FieldRule, Health, ObjectRef, Observation, Outcome, Presence
 
 _APPLY = "application/apply-patch+yaml"
+_JSON_PATCH = "application/json-patch+json"
 _TRIES = 4
 """How often a deed is sent while only the object's status moves on."""
 
@@ -72,6 +78,7 @@ class Deeds:
         self._connection, self._discovery = connection, discovery
         self._memory, self._observer, self._redactor = memory, observer, redactor
         self._desired_body, self._trouble = desired_body, trouble
+        self._contacts = deed.Contacts()
 
     async def apply(self, request: ApplyRequest) -> Answer:
         """Apply. Every failure is an answer."""
@@ -89,6 +96,16 @@ class Deeds:
 
         async def done(ref: ObjectRef, info: KindInfo) -> Answer:
             return await self._delete(info, ref, uid, version, observed)
+
+        return await self._carried(ref, ref.kind == "Secret", done)
+
+    async def remove_fields(
+        self, ref: ObjectRef, uid: str, observed: str, paths: Collection[str]
+    ) -> Answer:
+        """Take foreign fields out. Every failure is an answer."""
+
+        async def done(ref: ObjectRef, info: KindInfo) -> Answer:
+            return await self._remove(info, ref, uid, observed, frozenset(paths))
 
         return await self._carried(ref, ref.kind == "Secret", done)
 
@@ -183,17 +200,30 @@ class Deeds:
 
     async def _apply(self, request: ApplyRequest, info: KindInfo, secret: bool) -> Answer:
         path = deed.path_of(info, request.ref)
-        if request.force or request.uid:
+        if request.uid or (request.force and not request.adopt):
             before = self._precondition(
                 request.ref, request.uid, request.resource_version, request.observed
             )
-        else:
+            return await self._sent(request, info, secret, path, before)
+        # One after the other: who looked before another application made it would not see that.
+        async with self._contacts.of(request.ref.identity):
             before = await self._first_contact(request, path)
+            return await self._sent(request, info, secret, path, before)
+
+    async def _sent(
+        self, request: ApplyRequest, info: KindInfo, secret: bool, path: str, before: _Before
+    ) -> Answer:
+        if request.adopt and before.uid:
+            before = await self._take_over(request, path, before)
+        rules = deed.rules_of(request)
         for _ in range(_TRIES):
-            body = deed.sent(request.body, info, request.ref, before.uid, before.version)
-            response = await self._patch(path, body, force=request.force)
+            whole = request.body
+            if rules and before.uid:
+                before, whole = await self._spared(request, path, before, rules)
+            body = deed.sent(whole, info, request.ref, before.uid, before.version)
+            response = await self._patch(path, body, force=request.force or request.adopt)
             if response.is_success:
-                return self._answered(request, before, response)
+                return self._answered(request, before, response, rules)
             answer = deed.refused(response, secret)
             if response.status == 404:
                 self._discovery.forget(request.ref.api_version)
@@ -254,10 +284,88 @@ class Deeds:
         if not response.is_success:
             raise Refused(response)
         seen = look(request.ref, object_of(response.body), self._redactor)
-        conflict = deed.owned_by_another(seen, request.body)
+        conflict = deed.owned_by_another(seen, request.body, request.owners)
         if conflict is not None:
             raise NotSent(conflict)
         return _Before(seen.uid, seen.version, self._memory.get(request.ref))
+
+    async def _take_over(self, request: ApplyRequest, path: str, before: _Before) -> _Before:
+        """Make the fields of other tools ours, where they have some; nothing else changes."""
+        live, before = await self._now(request.ref, path, before)
+        patch = taken_over(live, request.ref.api_version, request.managers)
+        if not patch:
+            return before
+        response = await self._json_patch(path, patch)
+        if not response.is_success:
+            raise Refused(response)
+        # Whose the fields are counts, so that the observation that was decided on is no more.
+        return _Before(before.uid, header(response.body).resource_version, before.entry)
+
+    async def _spared(
+        self, request: ApplyRequest, path: str, before: _Before, rules: Sequence[FieldRule]
+    ) -> tuple[_Before, dict[str, Any]]:
+        """Return what to send so that fields that rules are about stay as they are live."""
+        live, before = await self._now(request.ref, path, before)
+        return before, spared(request.body, live, rules)
+
+    async def _now(
+        self, ref: ObjectRef, path: str, before: _Before
+    ) -> tuple[dict[str, Any], _Before]:
+        """Fetch an object, whole. Raises `NotSent` where more than its status has moved on."""
+        response = await self._connection.request("GET", path)
+        if response.status == 404:
+            raise NotSent(deed.stale("The object is gone since it was observed."))
+        if not response.is_success:
+            raise Refused(response)
+        live = object_of(response.body)
+        seen = look(ref, live, self._redactor)
+        if seen.uid != before.uid:
+            raise NotSent(deed.stale("The object was made anew since it was observed."))
+        if seen.version == before.version:
+            return live, before
+        entry = self._memory.get(ref)
+        if entry is None or not before.by_digest or not await self._observer.unmoved(entry, seen):
+            self._doubt(ref)
+            raise NotSent(deed.stale("The object has changed since it was observed."))
+        return live, _Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
+
+    async def _remove(
+        self, info: KindInfo, ref: ObjectRef, uid: str, observed: str, paths: frozenset[str]
+    ) -> Answer:
+        path = deed.path_of(info, ref)
+        before = self._precondition(ref, uid, "", observed)
+        for _ in range(_TRIES):
+            live, before = await self._now(ref, path, before)
+            kept = await self._observer.kept_form(ref)
+            found = foreign_found(kept, live, ref)
+            patch = removal(live, [item.path for item in found if item.difference.path in paths])
+            if not patch:
+                return Answer(outcome=Outcome.UNCHANGED, uid=uid)
+            response = await self._json_patch(path, patch)
+            if response.is_success:
+                seen = look(ref, object_of(response.body), self._redactor)
+                verdict = self._observer.applied(seen, kept, is_frozen=False)
+                return Answer(
+                    outcome=Outcome.CHANGED,
+                    uid=seen.uid,
+                    resource_version=seen.version,
+                    observed=verdict.observation,
+                    blobs=verdict.blobs,
+                )
+            answer = deed.refused(response, ref.kind == "Secret")
+            if answer.outcome is not Outcome.STALE:
+                return answer
+        self._doubt(ref)
+        return deed.stale("The object changes faster than its fields can be taken out.")
+
+    async def _json_patch(self, path: str, patch: list[dict[str, Any]]) -> Response:
+        return await self._connection.request(
+            "PATCH",
+            path,
+            params={"fieldManager": MANAGER},
+            body=orjson.dumps(patch),
+            content_type=_JSON_PATCH,
+        )
 
     async def _moved(self, ref: ObjectRef, before: _Before, path: str) -> _Before | None:
         """Return new preconditions where only the status has moved on; else None."""
@@ -284,7 +392,13 @@ class Deeds:
             "PATCH", path, params=params, body=deed.encoded(body), content_type=_APPLY
         )
 
-    def _answered(self, request: ApplyRequest, before: _Before, response: Response) -> Answer:
+    def _answered(
+        self,
+        request: ApplyRequest,
+        before: _Before,
+        response: Response,
+        rules: Sequence[FieldRule],
+    ) -> Answer:
         meta = header(response.body)
         ref = ObjectRef(request.ref.api_version, request.ref.kind, meta.namespace, meta.name)
         seen = look(ref, object_of(response.body), self._redactor)
@@ -297,7 +411,7 @@ class Deeds:
             resource_version=seen.version,
             kept=verdict.entry.kept,
             observed=verdict.observation,
-            mutated=tuple(mutated(shown, seen.live, ref)),
+            mutated=tuple(mutated(shown, seen.live, ref, leave=rules)),
             blobs=verdict.blobs,
         )
 
