@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from benchmarks.support.appending import (
     ground,
     latency,
 )
+from events.postgres import PARTITION_SIZE
 
 _ROUNDS = 3
 _AHEAD = 20_000
@@ -159,22 +161,24 @@ async def _many(
 async def _processes(it: Ground, span: float, params: dict[str, object]) -> Figure:
     """Four processes at one log, 16 callers each; the ceiling is four queues at the bare table."""
 
+    partitions = itertools.count(1, 4)
+
     async def ours() -> float:
         async with _signing(it):
-            return await _four("log", it.dsn, span)
+            return await _four("log", it.dsn, span, 0)
 
     async def bare() -> float:
-        return await _four("bare", it.bare.dsn, span)
+        return await _four("bare", it.bare.dsn, span, next(partitions))
 
     value, ceiling = await alternate(ours, bare, _ROUNDS)
     return Figure("append.processes_4", value, "events/s", ceiling, params | {"callers": 16})
 
 
-async def _four(what: str, dsn: str, span: float) -> float:
+async def _four(what: str, dsn: str, span: float, partition: int) -> float:
     started = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.support.appending_process"),
-            *(what, dsn, str(span), str(number)),
+            *(what, dsn, str(span), str((partition + number) * PARTITION_SIZE + 1)),
             stdout=asyncio.subprocess.PIPE,
         )
         for number in range(4)

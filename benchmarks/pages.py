@@ -23,6 +23,8 @@ from engine.http.guard import hosts_for
 from engine.http.local import read_token
 from engine.http.pages.gate import SESSIONS
 from engine.http.tokens import digest, ensure_first_token
+from engine.people import People
+from events.actor_keys import PostgresActorKeys
 from events.catalog import (
     ClusterConnected,
     CommitSeen,
@@ -126,6 +128,7 @@ async def site(folder: Path, applications: int, clusters: int) -> AsyncIterator[
             log=log,
             views=views,
             clock=clock,
+            people=People(PostgresActorKeys(pool)),
             version="benchmark",
             hosts=hosts_for("127.0.0.1", []),
             repository_roots=(),

@@ -44,6 +44,7 @@ from engine.measure import Measuring, batch
 from engine.notify.outbox import Means
 from engine.notify.send import sender
 from engine.objects.redact import Redactor
+from engine.people import People, forget_again
 from engine.reconcile import Limits, Reconciler
 from engine.render.rendering import Rendering
 from engine.resolve import Resolver
@@ -55,6 +56,7 @@ from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
 from engine.terms import Stop, lead
 from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
+from events.actor_keys import PostgresActorKeys
 from events.catalog import EngineStarted, EngineStopped, Fact
 from events.connection import make_pool
 from events.event import Actor, NewEvent, StreamName
@@ -143,11 +145,13 @@ async def _term(
             hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
         )
         signer = await start_signing(settings, pool, log, clock)
+        people = People(PostgresActorKeys(pool))
         runner, views = await _start_views(stack, log, pool, lease, clock)
         await stack.enter_async_context(measuring.leading(views, runner.watermark))
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
         await erase_redacted(log)
+        await forget_again(log, people)
         await _start_signer(stack, signer)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
@@ -158,7 +162,7 @@ async def _term(
             await ensure_control(log, views, clock, roots_of(settings), asked)
         mirrors, reach = _mirrors(settings), _reach(settings)
         api = replace(
-            _api(settings, log, views, pool, clock, release, scrape, measuring.workload),
+            _api(settings, log, views, pool, clock, release, scrape, measuring.workload, people),
             doctor=Standing(settings, dsn, views, mirrors, reach, clock),
         )
         await stack.enter_async_context(_serving(settings, api, ready, stop))
@@ -175,6 +179,7 @@ async def _term(
                 measuring,
                 mirrors,
                 reach,
+                people,
             )
         await _say(log, clock, stream, EngineStopped(lease.epoch))
 
@@ -234,6 +239,7 @@ def _api(
     release: str,
     scrape: Scrape | None,
     workload: Callable[[], Workload | None],
+    people: People,
 ) -> Api:
     known = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS).views
 
@@ -261,6 +267,7 @@ def _api(
         metrics=scrape,
         proofs=Proofs(pool, log),
         workload=workload,
+        people=people,
     )
 
 
@@ -336,12 +343,13 @@ async def _work(
     measuring: Measuring,
     mirrors: Mirrors,
     reach: ClusterSettings,
+    people: People,
 ) -> None:
     """Follow, resolve, observe and correct, until cancelled."""
     hosts = frozenset(host.lower() for host in settings.notification_hosts)
     async with sender(hosts) as sends, anyio.create_task_group() as group:
         children = Children(group, clock)
-        sources = RepositoryWorld(children, mirrors, log, views, clock)
+        sources = RepositoryWorld(children, mirrors, log, views, clock, people)
         clusters = ClusterWorld(children, log, views, redactor, clock, reach)
         reconciler = Reconciler(
             log,

@@ -15,15 +15,15 @@ import anyio.abc
 from msgspec import Struct
 
 from engine.act import Bodies, carry_out
-from engine.decide.decision import Decision, decide, findings
+from engine.decide.decision import Decision, decide, findings, stamped
 from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
+from engine.gather import Situations
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import Inventories, read_situation
 from engine.supervise import AWAY
 from engine.telemetry import spans
-from engine.telemetry.attempt import Attempt, attempt, description
+from engine.telemetry.attempt import Attempt, attempt
 from engine.telemetry.instruments import FAULTS
 from events.catalog import (
     CorrectionAbandoned,
@@ -33,7 +33,7 @@ from events.catalog import (
     Fact,
 )
 from events.event import Actor, Blob, Micros, NewEvent, Position, Version
-from events.log import EventLog, WrongVersion
+from events.log import Appended, EventLog, LogUnavailable, WrongVersion
 from events.vocabulary import Desired
 from projections.fold import TargetId
 from projections.views import Views
@@ -86,7 +86,7 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
-        self._inventories = Inventories(log)
+        self._situations = Situations(views, log, clock)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
@@ -101,6 +101,7 @@ class Reconciler:
         """Work for ever; cancelled, it leaves plans that a later start finds by fold."""
         async with anyio.create_task_group() as self._group:
             self._group.start_soon(self.queue.run_timers)
+            self._group.start_soon(self._situations.run)
             while True:
                 target = await self.queue.take()
                 self._group.start_soon(self._turn, target)
@@ -155,18 +156,8 @@ class Reconciler:
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
-        said: spans.Attributes = {}
         with spans.span("observe"):
-            async with self._views.snapshot() as reader:
-                situation = await read_situation(
-                    reader,
-                    self._log,
-                    target,
-                    self._clock.now(),
-                    inventories=self._inventories,
-                )
-                if situation is not None:
-                    said = await description(reader, situation)
+            situation, said = await self._situations.of(target)
         spans.annotate(said)
         return situation
 
@@ -208,7 +199,7 @@ class Reconciler:
                 causation=_cause(situation, fact),
                 correlation=_story(situation, fact),
             )
-            for index, fact in enumerate(decision.facts)
+            for index, fact in enumerate(stamped(decision.facts, situation.seen))
         ]
         await seen.goes_back_to(self._log, [event.causation for event in events], "cause")
         last = situation.corrections.last
@@ -286,8 +277,22 @@ class Reconciler:
             causation=cause,
             correlation=story,
         )
-        appended = await self._log.append([event], blobs)
+        appended = await self._append_at_last(event, blobs)
         await self._views.reached(appended.last)
+
+    async def _append_at_last(self, event: NewEvent, blobs: Sequence[Blob]) -> Appended:
+        """Append for as long as it takes, under our lease.
+
+        The reader of a cluster takes what was answered to us for recorded: were an outcome given
+        up, its objects would count as changed behind our back for ever.
+        """
+        while True:
+            try:
+                return await self._log.append([event], blobs)
+            except LogUnavailable as error:
+                self._check_lease()
+                logger.warning("an outcome waits", extra={"error": str(error)})
+                await self._clock.sleep(_LOG_DOWN_RETRY)
 
 
 def _application(target: TargetId) -> str:

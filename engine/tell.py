@@ -55,6 +55,8 @@ def _said_of_desired(fact: Fact) -> str:
         case c.ConfigurationRefused():
             count = _count(len(fact.problems) + fact.omitted, "problem")
             return f"configuration of {_short(fact.commit)} refused, {count}; the last one stays"
+        case c.ActorForgotten():
+            return f"the name of {fact.actor} forgotten"
         case c.CommitSeen():
             return f"commit {_short(fact.commit)} {fact.subject!r}"
         case c.RefMoved():

@@ -27,7 +27,7 @@ from events.event import Event
 from projections.fold import TargetId, target_of
 from projections.projection import Reader
 from projections.targets import TARGETS
-from projections.views import read_all
+from projections.views import PresentReader, read_all, read_among
 
 _OWN = frozenset(
     fact.__name__
@@ -56,7 +56,7 @@ class Woken(Struct, frozen=True):
     asked: bool = False
 
 
-async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[Woken]:
+async def targets_of(reader: PresentReader, events: Iterable[Event]) -> AsyncIterator[Woken]:
     """Yield each target that some event may change something for, with that event."""
     whole: dict[tuple[str, str], Event] = {}
     for event in events:
@@ -75,9 +75,11 @@ async def targets_of(reader: Reader, events: Iterable[Event]) -> AsyncIterator[W
             whole["cluster", event.stream] = event
         elif event.type in (SourceChecked.__name__, RevisionResolved.__name__):
             whole["request", "open"] = event
-    for (index, value), event in sorted(whole.items(), key=lambda item: item[0]):
-        async for target in all_targets(reader, index, value):
-            yield Woken(target, event)
+    for index in sorted({index for index, _ in whole}):
+        values = sorted(value for of, value in whole if of == index)
+        for value, found in (await read_among(reader, TARGETS, index, values)).items():
+            for item in found:
+                yield Woken(target_of(item.key), whole[index, value])
 
 
 def _seen(event: Event) -> set[TargetId]:

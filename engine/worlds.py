@@ -13,6 +13,7 @@ from engine.clusters.memory import Baseline
 from engine.clusters.settings import ClusterSettings
 from engine.notify.outbox import Means, Outbox
 from engine.objects.redact import Redactor
+from engine.people import People
 from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.resources.duration import seconds
 from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
@@ -38,9 +39,15 @@ class RepositoryWorld:
     """Follows repositories; also `engine.resolve.Trees`."""
 
     def __init__(
-        self, children: Children, mirrors: Mirrors, log: EventLog, views: Views, clock: Clock
+        self,
+        children: Children,
+        mirrors: Mirrors,
+        log: EventLog,
+        views: Views,
+        clock: Clock,
+        people: People,
     ) -> None:
-        self._children, self._mirrors = children, mirrors
+        self._children, self._mirrors, self._people = children, mirrors, people
         self._log, self._views, self._clock = log, views, clock
         self._followers: dict[str, RepositoryFollower] = {}
         self._followed: dict[str, Mirror] = {}
@@ -55,7 +62,7 @@ class RepositoryWorld:
 
         async def run() -> None:
             follower = RepositoryFollower(
-                followed, mirror, self._log, self._clock, await self._state(stream)
+                followed, mirror, self._log, self._clock, await self._state(stream), self._people
             )
             self._followers[stream] = follower
             for requested in self._asked.pop(stream, []):

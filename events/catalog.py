@@ -18,6 +18,7 @@ from events.vocabulary import (
     ObjectRef,
     Observation,
     Result,
+    SealedActor,
 )
 
 
@@ -65,13 +66,17 @@ class CommitSeen(Fact, frozen=True, omit_defaults=True):
     """A commit became reachable from the followed ref.
 
     The event's actor is the author's pseudonym. `subject` is the message's first line, at most
-    200 characters, without control characters.
+    200 characters, without control characters. `author` is the author's name and address, sealed
+    (`events.sealed`): "" where there is none, or the author was forgotten before. `committer` is
+    who committed it, where that is somebody else.
     """
 
     commit: str
     parents: tuple[str, ...] = ()
     subject: str = ""
     committed_at: int = 0
+    author: str = ""
+    committer: SealedActor | None = None
 
 
 class RefMoved(Fact, frozen=True, omit_defaults=True):
@@ -251,7 +256,8 @@ class ObservationConfirmed(Fact, frozen=True, omit_defaults=True):
     root: str
 
 
-# Targets: streams `target/…`.
+# Targets: streams `target/…`. What the reconciler decides carries `seen`: the position at which it
+# read the views, so that the decision can be made again.
 
 
 class TargetAssigned(Fact, frozen=True, omit_defaults=True):
@@ -354,6 +360,7 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
     case: str
     differences: tuple[Difference, ...]
     omitted: int = 0
+    seen: int = 0
 
 
 class DriftResolved(Fact, frozen=True, omit_defaults=True):
@@ -366,6 +373,7 @@ class DriftResolved(Fact, frozen=True, omit_defaults=True):
     case: str
     how: str
     correction: int = 0
+    seen: int = 0
 
 
 class DriftAccepted(Fact, frozen=True, omit_defaults=True):
@@ -453,6 +461,7 @@ class TargetSynced(Fact, frozen=True, omit_defaults=True):
     commit: str
     desired: int
     objects: str
+    seen: int = 0
 
 
 class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
@@ -466,12 +475,14 @@ class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
     again: bool = False
+    seen: int = 0
 
 
 class HoldLifted(Fact, frozen=True, omit_defaults=True):
     """The reason for not acting is gone."""
 
     code: str
+    seen: int = 0
 
 
 class HealthChanged(Fact, frozen=True, omit_defaults=True):
@@ -479,6 +490,7 @@ class HealthChanged(Fact, frozen=True, omit_defaults=True):
 
     health: Health
     message: str = ""
+    seen: int = 0
 
 
 # Alerts: streams `notification/…`. `round` is the position of what began this run through the
@@ -568,6 +580,19 @@ class NotificationTested(Fact, frozen=True, omit_defaults=True):
 class BodyRedacted(Fact, frozen=True, omit_defaults=True):
     """A person erased a body that should never have been kept; its digest stays."""
 
+    reason: str
+
+
+# People: streams `actor/default/<pseudonym>`.
+
+
+class ActorForgotten(Fact, frozen=True, omit_defaults=True):
+    """A person's name is to be forgotten: the key that it was sealed with is destroyed.
+
+    What is sealed in events before and after stays sealed for ever, and the proof stands.
+    """
+
+    actor: str
     reason: str
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import asyncpg
 from msgspec import Struct
 
-from events.catalog import DesiredRendered, Fact, ObjectsObserved
+from events.catalog import ActorForgotten, DesiredRendered, Fact, ObjectsObserved
 from events.codec import CodecError, UnknownFact, fact_of
 from events.connection import translated
 from events.entry import event_leaf
@@ -72,6 +72,7 @@ class LogCheck:
         self._pool, self._log, self._told = pool, log, told
         self._last: dict[str, tuple[int, int]] = {}
         self._named: set[bytes] = set()
+        self._forgotten: set[str] = set()
         self._edge: Edge | None = Edge()
         self._recorded_at = 0
         self.tally = Tally()
@@ -132,6 +133,8 @@ class LogCheck:
             return
         if isinstance(fact, UnknownFact):
             self.tally.unknown += 1
+        if isinstance(fact, ActorForgotten):
+            self._forgotten.add(fact.actor)
         self._named.update(named(fact))
 
     # Proofs.
@@ -187,6 +190,11 @@ class LogCheck:
         for event_id, position in await self._fetch("wrong_ids", _LISTED):
             what = f"it is remembered for position {position}, which has another id"
             yield Finding("event-id", event_id, what, REBUILD_HEADS)
+        forgotten = sorted(self._forgotten)
+        # Where nobody is forgotten, the database may be older than the table.
+        for (actor,) in await self._fetch("kept_keys", forgotten) if forgotten else ():
+            what = "it is forgotten, and there is a key that opens its name"
+            yield Finding("forgotten-key", actor, what, "start the engine: it destroys the key")
 
     # Bodies.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 from asyncpg import Connection
@@ -50,7 +52,8 @@ class Migration(Struct, frozen=True):
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-def migrations_of(package: str) -> list[Migration]:
+@cache
+def migrations_of(package: str) -> Sequence[Migration]:
     """Return a package's migrations in order; raises ValueError for a file that is misnamed."""
     folder = files(package).joinpath("sql", "migrations")
     found = []
@@ -61,7 +64,7 @@ def migrations_of(package: str) -> list[Migration]:
             raise ValueError(f"{package}: {file.name} should be named like 0001_what.sql")
         name = file.name.removesuffix(".sql")
         found.append(Migration(package, name, file.read_text("utf-8")))
-    return found
+    return tuple(found)
 
 
 async def migrate(connection: AnyConnection, *packages: str) -> list[str]:

@@ -54,7 +54,7 @@ PARTITION_SIZE = 10_000_000
 """Positions of one partition."""
 OLDEST_SERVER = 14
 _CHANNEL = "trueup_events"
-_NOTIFY_EVERY = 0.005
+_NOTIFY_EVERY = 0.02
 """Seconds: NOTIFY takes a lock of the whole server when it commits."""
 _FORGET_EVERY = 600.0
 """Seconds between looks for event ids that need no longer be remembered."""
@@ -230,6 +230,8 @@ class PostgresLog:
         connection = await self._pool.acquire()
         try:
             ours = connection.get_server_pid()
+            # A hint need not survive a crash, and must not flush the log beside an append's flush.
+            await connection.execute(SQL["hints_only"])
 
             def heard(_: Any, pid: int, *__: Any) -> None:
                 if pid != ours:

@@ -262,3 +262,10 @@ class Result(Struct, frozen=True, omit_defaults=True):
     message: str = ""
     managers: tuple[str, ...] = ()
     left: tuple[FieldRule, ...] = ()
+
+
+class SealedActor(Struct, frozen=True, omit_defaults=True):
+    """Somebody besides the event's own actor: a pseudonym, and the name sealed under it."""
+
+    actor: str
+    text: str = ""

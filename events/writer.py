@@ -19,7 +19,7 @@ from asyncpg.pool import PoolConnectionProxy
 from events import blobs as bodies
 from events.batching import Command, Decision, Known, State, decide
 from events.connection import HEARING, ConnectionLost, Stale, discard, translated
-from events.event import EventId, Position, StreamName, Version
+from events.event import START, EventId, Position, StreamName, Version
 from events.limits import digest_bytes, made_at
 from events.log import Appended, LogError, LogUnavailable
 from events.queries import load
@@ -80,6 +80,10 @@ class Writer:
         self._seen: Position | None = None
         """The position that `_versions` holds at; None where nothing is known."""
         self._now = 0
+        self._last = START
+        """Where the log ended after our last batch."""
+        self._is_shared = False
+        """Whether others append too, so that what is known from our last batch is out of date."""
 
     async def append(self, command: Command) -> Appended:
         """Queue a command and wait until it is committed; raises its `LogError`.
@@ -162,7 +166,9 @@ class Writer:
         try:
             with translated():
                 connection = await self._connect()
-                outcomes = await self._presume(connection, commands)
+                outcomes = None
+                if not self._is_shared:
+                    outcomes = await self._presume(connection, commands)
                 if outcomes is None:
                     outcomes = await self._look_first(connection, commands)
                 return outcomes
@@ -226,30 +232,40 @@ class Writer:
         """Write a batch on what is looked up under the log's lock."""
         streams = {item.new.stream for command in commands for item in command.events}
         ids = [item.new.event_id for command in commands for item in command.events]
+        blobs = [blob for command in commands for blob in command.blobs]
         recorded = None
         async with connection.transaction():
             # Bodies before the lock: another writer may hold one of them and wait for the lock.
-            await bodies.put(connection, [blob for command in commands for blob in command.blobs])
-            await connection.fetch(SQL["lock"])
-            state = State(
-                Position(await connection.fetchval(SQL["head"], 0) or 0),
-                await connection.fetchval(SQL["clock"], 0),
-                {row[0]: row[1] for row in await connection.fetch(SQL["versions"], list(streams))},
-                {
-                    EventId(row[0]): Known(row[1], row[2], tuple(row[3:10]))
-                    for row in await connection.fetch(SQL["known_ids"], ids)
-                },
-            )
+            if blobs:
+                await bodies.put(connection, blobs)
+            state = await self._lock_and_look(connection, list(streams), ids)
             decision = decide(commands, state)
             if decision.rows:
                 await self._make_room(connection, decision)
                 recorded = await self._append(connection, state.position, decision)
                 if recorded is None:
                     raise LogError("the log moved on under its lock: somebody writes around it")
+        self._is_shared = self._last not in (START, state.position)
         self._versions.update(state.versions)
         self._seen = state.position
         self._note(decision, recorded or state.now)
         return decision.outcomes
+
+    async def _lock_and_look(
+        self,
+        connection: PoolConnectionProxy[asyncpg.Record],
+        streams: Sequence[StreamName],
+        ids: Sequence[EventId],
+    ) -> State:
+        (found,) = await connection.fetch(SQL["lock_and_look"], self._last, streams, ids)
+        position, clock, there, versions, reused = found
+        known = await connection.fetch(SQL["known_ids"], ids) if reused else ()
+        return State(
+            Position(position),
+            clock,
+            dict(zip(there or (), versions or (), strict=True)),
+            {EventId(row[0]): Known(row[1], row[2], tuple(row[3:10])) for row in known},
+        )
 
     def _fresh(self, commands: Sequence[Command]) -> dict[bytes, bytes]:
         """Return the bodies that are not known to be stored, by digest."""
@@ -291,6 +307,6 @@ class Writer:
         if len(self._stored) > _REMEMBER:
             self._stored.clear()
         if decision.rows:
-            self._seen = decision.rows[-1].position
+            self._seen = self._last = decision.rows[-1].position
             self._versions.update((name, head.version) for name, head in decision.heads.items())
             self._committed()

@@ -18,6 +18,7 @@ from projections.drift import DRIFT
 from projections.fleet import FLEET
 from projections.notifications import NOTIFICATIONS
 from projections.observed import OBSERVED
+from projections.people import PEOPLE
 from projections.projection import Projection, SubjectIndex
 from projections.sources import SOURCES
 from projections.targets import TARGETS
@@ -38,5 +39,6 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     TOKENS,
     NOTIFICATIONS,
     FLEET,
+    PEOPLE,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)

@@ -17,7 +17,7 @@ from events.catalog import (
     Facts,
 )
 from events.event import Event
-from events.vocabulary import Action
+from events.vocabulary import Action, Outcome, Verb
 from projections.fold import StreamFold, names
 
 
@@ -40,7 +40,9 @@ class Plan(Struct, frozen=True, omit_defaults=True):
 class Ended(Struct, frozen=True, omit_defaults=True):
     """How a correction ended: `code` is "" where it was applied, `abandoned`, or what failed.
 
-    `failed` has the identities of the objects whose action did not come to its end.
+    `failed` has the identities of the objects whose action did not come to its end (where another
+    failed, without those that had moved on since they were observed), `unsure` those to which an
+    apply was sent, or may have been, whose answer is not known.
     `rest` is the digest of what its approval covers and it did not hold.
     """
 
@@ -56,6 +58,7 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     retry_at: int = 0
     drift_case: str = ""
     failed: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
     approval: int = 0
     rest: str = ""
 
@@ -81,7 +84,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
-    version = 2
+    version = 4
     document = CorrectionDocument
     types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
     kinds = ("target",)
@@ -124,12 +127,15 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                         message=fact.message,
                         retry_at=fact.retry_at,
                         failed=_failed(fact),
+                        unsure=_unsure(fact),
                     )
                 return replace(known, plan=None, last=last, failures=fact.attempt, beside=None)
             case CorrectionAbandoned():
                 last = _ended(known, event, fact.plan)
-                if last:
-                    last = replace(last, code="abandoned", message=fact.reason)
+                if last and known.plan:
+                    applies = (a.ref for a in known.plan.actions if a.verb is Verb.APPLY)
+                    unsure = tuple(ref.identity for ref in applies)
+                    last = replace(last, code="abandoned", message=fact.reason, unsure=unsure)
                 return replace(known, plan=None, last=last, beside=None)
         return document
 
@@ -146,15 +152,32 @@ def _beside(
     """Note a repair that was made while a failed correction waits, which goes on waiting."""
     ended, last = _ended(known, event, fact.plan), known.last
     if isinstance(fact, CorrectionFailed) and ended and last:
-        ended = replace(ended, code=fact.code, message=fact.message)
-        last = replace(last, failed=(*last.failed, *_failed(fact)))
+        ended = replace(ended, code=fact.code, message=fact.message, retry_at=fact.retry_at)
+        if fact.code != Outcome.STALE:
+            last = replace(last, failed=(*last.failed, *_failed(fact)))
     if isinstance(fact, CorrectionAbandoned):
         ended = known.beside
     return replace(known, plan=None, last=last, beside=ended)
 
 
 def _failed(fact: CorrectionFailed) -> tuple[str, ...]:
-    return tuple(r.ref.identity for r in fact.results if not r.outcome.is_success)
+    """Return what waits. What had merely moved on does not, beside what failed in earnest."""
+    is_stale = fact.code == Outcome.STALE
+    return tuple(
+        result.ref.identity
+        for result in fact.results
+        if not result.outcome.is_success and (is_stale or result.outcome is not Outcome.STALE)
+    )
+
+
+def _unsure(fact: CorrectionFailed) -> tuple[str, ...]:
+    # Also those that the server says have failed: it may have been its own time-out.
+    outcomes = (Outcome.UNREACHABLE, Outcome.FAILED)
+    return tuple(
+        result.ref.identity
+        for result in fact.results
+        if result.verb is Verb.APPLY and result.outcome in outcomes
+    )
 
 
 def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended | None:

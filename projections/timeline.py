@@ -1,7 +1,7 @@
 """Which events are about what: every event filed under each of its subjects.
 
-Pure. A subject is a stream's name, `commit/<sha>`, or
-`object/<project>/<cluster>/<group/Kind|namespace|name>`.
+Pure. A subject is a stream's name, `commit/<sha>`,
+`object/<project>/<cluster>/<group/Kind|namespace|name>`, or `actor/default/<pseudonym>`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from events.catalog import (
+    ActorForgotten,
     CommitSeen,
     ConfigurationApplied,
     ConfigurationRefused,
@@ -29,7 +30,7 @@ from events.catalog import (
     TargetSynced,
     Withdrawn,
 )
-from events.event import Event, stream
+from events.event import Event, StreamName, stream
 from events.vocabulary import ObjectRef
 from projections.fold import target_of
 
@@ -44,11 +45,28 @@ def object_subject(project: str, cluster: str, identity: str) -> str:
     return f"object/{project}/{cluster}/{identity}"
 
 
+def actor_subject(actor: str) -> StreamName:
+    """Return the subject of a person: also the stream in which it is forgotten."""
+    return stream("actor", "default", actor)
+
+
+def actors_of(event: Event, fact: Fact) -> list[str]:
+    """Name the people that an event is about, each once, by their pseudonyms."""
+    match fact:
+        case CommitSeen():
+            committer = fact.committer.actor if fact.committer else ""
+            people = dict.fromkeys((event.actor, committer))
+            return [actor for actor in people if actor.startswith("git:")]
+        case ActorForgotten():
+            return [fact.actor]
+    return []
+
+
 class TimelineView:
     """Positions by subject."""
 
     name = "timeline"
-    version = 1
+    version = 2
     types: frozenset[str] | None = None
 
     def subjects(self, event: Event, fact: Fact) -> Iterable[str]:
@@ -67,6 +85,8 @@ def _subjects(event: Event, fact: Fact) -> Iterator[str]:
         cluster = target.cluster
     if isinstance(fact, NotificationDelivered | NotificationRefused):
         yield fact.about
+    for actor in actors_of(event, fact):
+        yield actor_subject(actor)
     commit = _commit(fact)
     if commit:
         yield commit_subject(commit)

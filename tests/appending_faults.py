@@ -20,8 +20,11 @@ from events.postgres import open_log
 from tests.appending import new
 
 CALLS = ("execute", "fetch", "fetchval", "copy_records_to_table")
-STEPS = 6
-"""At least as many calls as one append makes: BEGIN, reserve, two COPYs, COMMIT."""
+STEPS = 9
+"""At least as many calls as one append makes: BEGIN, two for the bodies, look, reserve, two COPYs,
+COMMIT."""
+PRESUMED_STEPS = 6
+"""And one that follows on another of the same process: BEGIN, reserve, two COPYs, COMMIT."""
 Act = Callable[[Any], Awaitable[None]]
 
 

@@ -89,6 +89,17 @@ class Line:
         finally:
             await self.simulator.stop()
 
+    @asynccontextmanager
+    async def browser(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Log in, and look at pages."""
+        link = await self.call("POST", "/v1/login-links")
+        headers, jar = {"Origin": self.url, "Accept": "*/*"}, aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(self.url, headers=headers, cookie_jar=jar) as session:
+            code = link["path"].partition("code=")[2]
+            async with session.post("/login", data={"code": code}) as answer:
+                assert answer.status == 200, await answer.text()
+            yield session
+
     async def declare(self, *resources: dict[str, Any]) -> None:
         body = [{"apiVersion": "trueup.dev/v1", **resource} for resource in resources]
         await self.call("POST", "/v1/resources", body)

@@ -19,6 +19,8 @@ from engine.http.app import make_app, serving
 from engine.http.guard import hosts_for
 from engine.http.local import Server, read_token, write_server
 from engine.http.tokens import ensure_first_token
+from engine.people import People
+from events.actor_keys import MemoryActorKeys
 from events.catalog import (
     ClusterConnected,
     CommitSeen,
@@ -68,6 +70,7 @@ class Bench:
         self.clock = SystemClock()
         self.log = MemoryLog(self.clock.now)
         self.views = MemoryViews(self.log, Group(DOCUMENT_VIEWS, SUBJECT_VIEWS))
+        self.people = People(MemoryActorKeys())
         self.folder = folder
         self.repositories, self.kubeconfigs = folder / "git", folder / "kube"
         self.problems: Mapping[str, str] = {}
@@ -82,6 +85,7 @@ class Bench:
             log=self.log,
             views=self.views,
             clock=self.clock,
+            people=self.people,
             version="0.1.0-test",
             hosts=hosts_for("127.0.0.1", ["trueup.example.org"]),
             repository_roots=(self.repositories,),

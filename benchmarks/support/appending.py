@@ -22,7 +22,7 @@ from events.catalog import SourceFailed
 from events.codec import encode
 from events.connection import make_pool
 from events.event import Actor, Micros, NewEvent, StreamName
-from events.postgres import PostgresLog, open_log, prepare_database
+from events.postgres import PARTITION_SIZE, PostgresLog, open_log, prepare_database
 from events.signer import Signer
 
 COLUMNS = (
@@ -95,18 +95,14 @@ def rows(first: int, count: int) -> list[Row]:
 class Bare:
     """The identical table in a database of its own, and the barest ways to fill it."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, first: int = 1) -> None:
         self.pool, self.dsn = pool, dsn
-        self._next = 1
+        self._next = first
 
     def take(self, count: int) -> list[Row]:
         """Make the next rows."""
         first, self._next = self._next, self._next + count
         return rows(first, count)
-
-    def move_to(self, position: int) -> None:
-        """Go on from another position, where there must be a partition or none is needed."""
-        self._next = position
 
     async def copy(self, connection: Any, batch: list[Row]) -> None:
         """Write rows as fast as can be: one durable COPY."""
@@ -161,6 +157,8 @@ async def ground(folder: Path) -> AsyncIterator[Ground]:
         bare_dsn = server.dsn.replace("@/trueup?", "@/bare?")
         await prepare_database(bare_dsn)
         pool = await make_pool(bare_dsn, 8, "bare")
+        # Nobody numbers what several processes write there: each gets a partition to itself.
+        await pool.execute("SELECT add_event_partitions($1, $2)", 200_000_000, PARTITION_SIZE)
         reading = await make_pool(server.dsn, 4, "signer")
         try:
             async with open_log(server.dsn) as log:

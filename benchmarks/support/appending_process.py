@@ -13,19 +13,16 @@ from events.connection import make_pool
 from events.postgres import open_log
 
 _CALLERS = 16
-_APART = 10**12
-"""Positions between the processes at the bare table, which nobody numbers."""
 
 
-async def main(what: str, dsn: str, span: float, number: int) -> None:
-    """Append for a while with several callers."""
+async def main(what: str, dsn: str, span: float, first: int) -> None:
+    """Append for a while with several callers; `first` is a position for the bare table."""
     if what == "log":
         async with open_log(dsn) as log:
             print(await _rate(span, lambda: [[event] for event in events(500)], log.append))
         return
     pool = await make_pool(dsn, 2, "bare")
-    bare = Bare(pool, dsn)
-    bare.move_to(_APART * (number + 1) + time.time_ns() // 1000 % _APART)
+    bare = Bare(pool, dsn, first)
     queue = Queue(bare)
     task = asyncio.create_task(queue.run())
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from engine.cli.errors import CliError
 from engine.cli.output import Format, note, print_data, safe, say
+from engine.cli.proof_source import Stopped
+
+if TYPE_CHECKING:
+    from events.fsck import Finding
 
 WHOLE, DAMAGED = 0, 1
 _LISTED = 1000
@@ -36,68 +41,82 @@ async def fsck(
         trueup fsck --database-url postgresql://trueup@db/trueup --no-views
         trueup fsck --data-dir /srv/trueup -o json
     """
-    from engine.audit.progress import Meter
-    from engine.cli.proof_source import Stopped, database_of
-    from engine.clock import SystemClock
-    from engine.settings import SettingsRefused, load
-    from events.fsck import Finding, LogCheck
     from events.log import LogError
-    from events.postgres import reading
-    from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
-    from projections.batch import Group
     from projections.errors import ViewError
-    from projections.fsck import ViewCheck
-    from projections.store import Store
 
     if data_dir is None and database_url is None:
-        try:
-            settings = load({})
-        except SettingsRefused as error:
-            raise CliError("the settings cannot be used", lines=error.problems) from error
-        data_dir, database_url = settings.directory, settings.database_url
-    found: list[Finding] = []
-    documents = 0
+        data_dir, database_url = _configured()
+    shown = 0
 
     def hear(finding: Finding) -> None:
-        found.append(finding)
-        if output in ("table", "wide") and len(found) <= _LISTED:
+        nonlocal shown
+        shown += 1
+        if output in ("table", "wide") and shown <= _LISTED:
             say(f"{safe(finding.where)}: {safe(finding.what)}")
             say(f"  to mend it: {safe(finding.remedy)}")
 
-    stopped = Stopped(data_dir, database_url)
     try:
-        async with database_of(stopped) as dsn, reading(dsn) as (pool, log):
-            head = await log.head()
-            clock = SystemClock()
-
-            def meter(what: str) -> Meter:
-                return Meter(head, lambda at: note(f"{what}: {at}"), clock)
-
-            check = LogCheck(pool, log, meter("log").at)
-            async for finding in check.findings():
-                hear(finding)
-            if views and not any(item.code in ("hole", "payload") for item in found):
-                group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
-                async with Store(pool).session() as session, session.snapshot():
-                    fold = ViewCheck(session, log, group, meter("views").at)
-                    async for finding in fold.findings():
-                        hear(finding)
-                    documents = fold.documents
+        value = await _check(Stopped(data_dir, database_url), views, hear)
     except (LogError, ViewError) as error:
         raise CliError(str(error), code=error.code) from error
-    tally = check.tally
-    value: dict[str, Any] = {
+    if not print_data(output, value):
+        _summary(value)
+    return WHOLE if value["whole"] else DAMAGED
+
+
+def _configured() -> tuple[Path, str | None]:
+    """Return where the settings say that the log is."""
+    from engine.settings import SettingsRefused, load
+
+    try:
+        settings = load({})
+    except SettingsRefused as error:
+        raise CliError("the settings cannot be used", lines=error.problems) from error
+    return settings.directory, settings.database_url
+
+
+async def _check(stopped: Stopped, views: bool, hear: Callable[[Finding], None]) -> dict[str, Any]:
+    """Go through log and views; return what was found and gone through, as plain data."""
+    from engine.audit.progress import Meter
+    from engine.cli.proof_source import database_of
+    from engine.clock import SystemClock
+    from events.fsck import LogCheck
+    from events.postgres import reading
+    from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
+    from projections.batch import Group
+    from projections.fsck import ViewCheck
+    from projections.store import Store
+
+    found: list[Finding] = []
+    documents = 0
+    async with database_of(stopped) as dsn, reading(dsn) as (pool, log):
+        head, clock = await log.head(), SystemClock()
+
+        def meter(what: str) -> Meter:
+            return Meter(head, lambda at: note(f"{what}: {at}"), clock)
+
+        check = LogCheck(pool, log, meter("log").at)
+        async for finding in check.findings():
+            found.append(finding)
+            hear(finding)
+        # Views of a log that is not whole would differ for that alone.
+        if views and not any(item.code in ("hole", "payload") for item in found):
+            group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
+            async with Store(pool).session() as session, session.snapshot():
+                fold = ViewCheck(session, log, group, meter("views").at)
+                async for finding in fold.findings():
+                    found.append(finding)
+                    hear(finding)
+                documents = fold.documents
+    return {
         "whole": not found,
         "findings": [
             {"code": item.code, "where": item.where, "what": item.what, "remedy": item.remedy}
             for item in found
         ],
-        **{name: getattr(tally, name) for name in tally.__struct_fields__},
+        **{name: getattr(check.tally, name) for name in check.tally.__struct_fields__},
         "documents": documents,
     }
-    if not print_data(output, value):
-        _summary(value)
-    return DAMAGED if found else WHOLE
 
 
 def _summary(value: dict[str, Any]) -> None:

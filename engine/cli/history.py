@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -57,19 +58,20 @@ async def timeline(
         raise CliError("--at is for the past: what is followed is still to come")
     async with connect(at) as client:
         query: Query = {"at": when}
+        names: dict[str, str] = {}
         if subject is None:
-            items = await _last_events(client, query, after, before, limit)
+            items = await _last_events(client, query, after, before, limit, names)
             path = "/v1/events"
         else:
             path = "/v1/timeline"
             query = {"subject": subject, "project": client.project, **query}
-            items = await _timeline(client, query, after, before, limit)
-        _tell(items, output, before_more=follow)
+            items = await _timeline(client, query, after, before, limit, names)
+        _tell(items, output, before_more=follow, names=names)
         if follow:
             last = items[-1]["position"] if items else (after or 0)
             async with aclosing(client.follow(path, query, last)) as events:
                 async for event in events:
-                    _tell([event], output, before_more=True)
+                    _tell([event], output, before_more=True, names=names)
         elif not items:
             note("nothing is recorded of it")
     return 0
@@ -138,7 +140,12 @@ async def _list(client: Client, query: Query, after: int, limit: int | None, out
 
 
 async def _timeline(
-    client: Client, query: Query, after: int | None, before: int | None, limit: int
+    client: Client,
+    query: Query,
+    after: int | None,
+    before: int | None,
+    limit: int,
+    names: dict[str, str],
 ) -> list[Any]:
     found: list[Any] = []
     while len(found) < limit:
@@ -146,6 +153,7 @@ async def _timeline(
         bounds = {"after": after, "before": before, "order": "desc", "limit": wanted}
         page = await client.get("/v1/timeline", {**query, **bounds})
         found += page["items"]
+        names.update(page["names"])
         before = page["next"]
         if before is None:
             break
@@ -153,7 +161,12 @@ async def _timeline(
 
 
 async def _last_events(
-    client: Client, query: Query, after: int | None, before: int | None, limit: int
+    client: Client,
+    query: Query,
+    after: int | None,
+    before: int | None,
+    limit: int,
+    names: dict[str, str],
 ) -> list[Any]:
     head = (await client.get("/v1/events", {**query, "limit": 1}))["position"]
     end = head + 1 if before is None else before
@@ -162,18 +175,19 @@ async def _last_events(
     while len(found) < limit:
         page = await client.get("/v1/events", {**query, "after": start, "limit": min(PAGE, limit)})
         found += [item for item in page["items"] if item["position"] < end]
+        names.update(page["names"])
         if page["next"] is None or page["next"] >= end:
             break
         start = page["next"]
     return found[:limit]
 
 
-def _tell(items: list[Any], output: Format, *, before_more: bool) -> None:
+def _tell(items: list[Any], output: Format, *, before_more: bool, names: Mapping[str, str]) -> None:
     if output == "jsonl" or (output != "table" and output != "wide" and before_more):
         print_lines(items)
     elif not print_data(output, {"items": items}, items):
         for item in items:
-            for line in narrate(item, wide=output == "wide"):
+            for line in narrate(item, wide=output == "wide", names=names):
                 tell(line)
     _flush()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,15 +20,21 @@ MAX_LINES = 12
 INDENT = "    "
 
 
-def narrate(event: Any, *, wide: bool = False) -> Iterator[str]:
-    """Yield the lines that tell an event (as the API gives it); `wide` with position and trace."""
+def narrate(
+    event: Any, *, wide: bool = False, names: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """Yield the lines that tell an event (as the API gives it); `wide` with position and trace.
+
+    `names` has what some actors are called.
+    """
     fact = _fact(event)
     what = said(fact) if fact is not None else f"{event['type']} {one_line(event['payload'])}"
     if reason := given_reason(fact):
         what += f": {reason}"
     time = styled(local_time(event["recordedAt"]), "dim")
     mark = f"#{event['position']} " if wide else ""
-    actor = styled(f"[{safe(event['actor'])}]", "dim")
+    name = names.get(event["actor"], "")
+    actor = styled(f"[{safe(event['actor'])}{f' {safe(name)}' if name else ''}]", "dim")
     trace = trace_id(event) if wide else ""
     where = styled(f" trace {trace}", "dim") if trace else ""
     label = styled(safe(_label(event["stream"])), "bold")

@@ -12,27 +12,24 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import orjson
-from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.clusters import deed
+from engine.clusters.alter import Alterations
 from engine.clusters.connect import Connection, Refused, Unreachable
-from engine.clusters.deed import NotSent
+from engine.clusters.deed import Before, NotSent
 from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.look import Look, look
-from engine.clusters.memory import Entry, Held, Memory
+from engine.clusters.memory import Held, Memory
 from engine.clusters.observe import Observer
 from engine.clusters.wire import Garbage, Response, header, object_of
-from engine.objects.foreign import foreign_found
+from engine.objects.displaced import taken_over
 from engine.objects.identity import ObjectRefused
 from engine.objects.kept import Kept, freeze
-from engine.objects.left import spared
 from engine.objects.mutated import mutated
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import is_secret
 from engine.objects.redact import Redactor
-from engine.objects.removal import removal
-from engine.objects.takeover import taken_over
 from engine.ports import Answer, ApplyRequest, KindInfo
 from events.vocabulary import FieldRule, Health, ObjectRef, Observation, Outcome, Presence
 
@@ -47,18 +44,6 @@ DesiredBody = Callable[[ObjectRef], Awaitable[dict[str, Any] | None]]
 _Done = Callable[[ObjectRef, KindInfo], Awaitable[Answer]]
 
 _logger = logging.getLogger(__name__)
-
-
-class _Before(Struct, frozen=True):
-    """What a deed found: preconditions for the request ("" for none), and what was there.
-
-    `by_digest`: the version may move on while the observation's digest stays the same.
-    """
-
-    uid: str = ""
-    version: str = ""
-    entry: Entry | None = None
-    by_digest: bool = False
 
 
 class Deeds:
@@ -79,6 +64,7 @@ class Deeds:
         self._memory, self._observer, self._redactor = memory, observer, redactor
         self._desired_body, self._trouble = desired_body, trouble
         self._contacts = deed.Contacts()
+        self._alterations = Alterations(connection, memory, observer, redactor, self._doubt)
 
     async def apply(self, request: ApplyRequest) -> Answer:
         """Apply. Every failure is an answer."""
@@ -105,7 +91,8 @@ class Deeds:
         """Take foreign fields out. Every failure is an answer."""
 
         async def done(ref: ObjectRef, info: KindInfo) -> Answer:
-            return await self._remove(info, ref, uid, observed, frozenset(paths))
+            path, before = deed.path_of(info, ref), self._precondition(ref, uid, "", observed)
+            return await self._alterations.remove(ref, path, before, frozenset(paths))
 
         return await self._carried(ref, ref.kind == "Secret", done)
 
@@ -200,7 +187,7 @@ class Deeds:
 
     async def _apply(self, request: ApplyRequest, info: KindInfo, secret: bool) -> Answer:
         path = deed.path_of(info, request.ref)
-        if request.uid or (request.force and not request.adopt):
+        if request.uid:
             before = self._precondition(
                 request.ref, request.uid, request.resource_version, request.observed
             )
@@ -211,15 +198,16 @@ class Deeds:
             return await self._sent(request, info, secret, path, before)
 
     async def _sent(
-        self, request: ApplyRequest, info: KindInfo, secret: bool, path: str, before: _Before
+        self, request: ApplyRequest, info: KindInfo, secret: bool, path: str, before: Before
     ) -> Answer:
         if request.adopt and before.uid:
-            before = await self._take_over(request, path, before)
+            before = await self._alterations.adopt(request, path, before)
         rules = deed.rules_of(request)
+        taken: Before | None = None
         for _ in range(_TRIES):
             whole = request.body
             if rules and before.uid:
-                before, whole = await self._spared(request, path, before, rules)
+                before, whole = await self._alterations.spared(request, path, before, rules)
             body = deed.sent(whole, info, request.ref, before.uid, before.version)
             response = await self._patch(path, body, force=request.force or request.adopt)
             if response.is_success:
@@ -227,6 +215,11 @@ class Deeds:
             answer = deed.refused(response, secret)
             if response.status == 404:
                 self._discovery.forget(request.ref.api_version)
+            if answer.outcome is Outcome.INVALID and request.force and not taken:
+                taken = await self._taken_over(request, before, path)
+                if taken is not None:
+                    before = taken
+                    continue
             if answer.outcome is not Outcome.STALE:
                 return answer
             moved = await self._moved(request.ref, before, path)
@@ -261,24 +254,24 @@ class Deeds:
             before = moved
         return deed.stale("The object's status changes faster than it can be deleted.")
 
-    def _precondition(self, ref: ObjectRef, uid: str, version: str, observed: str) -> _Before:
+    def _precondition(self, ref: ObjectRef, uid: str, version: str, observed: str) -> Before:
         """Return what to send. Raises `NotSent` where it is known already that all has changed."""
         entry = self._memory.get(ref)
         if entry is None or entry.presence is Presence.ABSENT or not uid:
-            return _Before(uid, version, entry)
+            return Before(uid, version, entry)
         if entry.uid != uid:
             raise NotSent(deed.stale("The object was made anew since it was observed."))
         if not observed:
-            return _Before(uid, version, entry)
+            return Before(uid, version, entry)
         if entry.digest != observed:
             raise NotSent(deed.stale("The object has changed since it was observed."))
-        return _Before(uid, entry.version, entry, by_digest=True)
+        return Before(uid, entry.version, entry, by_digest=True)
 
-    async def _first_contact(self, request: ApplyRequest, path: str) -> _Before:
+    async def _first_contact(self, request: ApplyRequest, path: str) -> Before:
         """Look whose it is, if it is there. Raises `NotSent` where it is somebody else's."""
         response = await self._connection.request("GET", path)
         if response.status == 404:
-            return _Before()
+            return Before()
         if response.status == 401:
             raise Unreachable("unauthorised", "The cluster refuses our credentials.")
         if not response.is_success:
@@ -287,87 +280,40 @@ class Deeds:
         conflict = deed.owned_by_another(seen, request.body, request.owners)
         if conflict is not None:
             raise NotSent(conflict)
-        return _Before(seen.uid, seen.version, self._memory.get(request.ref))
+        return Before(seen.uid, seen.version, self._memory.get(request.ref))
 
-    async def _take_over(self, request: ApplyRequest, path: str, before: _Before) -> _Before:
-        """Make the fields of other tools ours, where they have some; nothing else changes."""
-        live, before = await self._now(request.ref, path, before)
-        patch = taken_over(live, request.ref.api_version, request.managers)
-        if not patch:
-            return before
-        response = await self._json_patch(path, patch)
-        if not response.is_success:
-            raise Refused(response)
-        # Whose the fields are counts, so that the observation that was decided on is no more.
-        return _Before(before.uid, header(response.body).resource_version, before.entry)
+    async def _taken_over(self, request: ApplyRequest, before: Before, path: str) -> Before | None:
+        """Take over edited list items that keep ours out; None where there is none of them.
 
-    async def _spared(
-        self, request: ApplyRequest, path: str, before: _Before, rules: Sequence[FieldRule]
-    ) -> tuple[_Before, dict[str, Any]]:
-        """Return what to send so that fields that rules are about stay as they are live."""
-        live, before = await self._now(request.ref, path, before)
-        return before, spared(request.body, live, rules)
-
-    async def _now(
-        self, ref: ObjectRef, path: str, before: _Before
-    ) -> tuple[dict[str, Any], _Before]:
-        """Fetch an object, whole. Raises `NotSent` where more than its status has moved on."""
+        If this is the last that is done, the next apply finds them ours, and takes them away.
+        """
         response = await self._connection.request("GET", path)
-        if response.status == 404:
-            raise NotSent(deed.stale("The object is gone since it was observed."))
         if not response.is_success:
-            raise Refused(response)
+            return None
         live = object_of(response.body)
-        seen = look(ref, live, self._redactor)
-        if seen.uid != before.uid:
-            raise NotSent(deed.stale("The object was made anew since it was observed."))
-        if seen.version == before.version:
-            return live, before
-        entry = self._memory.get(ref)
-        if entry is None or not before.by_digest or not await self._observer.unmoved(entry, seen):
-            self._doubt(ref)
-            raise NotSent(deed.stale("The object has changed since it was observed."))
-        return live, _Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
-
-    async def _remove(
-        self, info: KindInfo, ref: ObjectRef, uid: str, observed: str, paths: frozenset[str]
-    ) -> Answer:
-        path = deed.path_of(info, ref)
-        before = self._precondition(ref, uid, "", observed)
-        for _ in range(_TRIES):
-            live, before = await self._now(ref, path, before)
-            kept = await self._observer.kept_form(ref)
-            found = foreign_found(kept, live, ref)
-            patch = removal(live, [item.path for item in found if item.difference.path in paths])
-            if not patch:
-                return Answer(outcome=Outcome.UNCHANGED, uid=uid)
-            response = await self._json_patch(path, patch)
-            if response.is_success:
-                seen = look(ref, object_of(response.body), self._redactor)
-                verdict = self._observer.applied(seen, kept, is_frozen=False)
-                return Answer(
-                    outcome=Outcome.CHANGED,
-                    uid=seen.uid,
-                    resource_version=seen.version,
-                    observed=verdict.observation,
-                    blobs=verdict.blobs,
-                )
-            answer = deed.refused(response, ref.kind == "Secret")
-            if answer.outcome is not Outcome.STALE:
-                return answer
-        self._doubt(ref)
-        return deed.stale("The object changes faster than its fields can be taken out.")
-
-    async def _json_patch(self, path: str, patch: list[dict[str, Any]]) -> Response:
-        return await self._connection.request(
+        meta = header(response.body)
+        if (meta.uid, meta.resource_version) != (before.uid, before.version):
+            return None
+        fields = taken_over(live, request.body)
+        if fields is None:
+            return None
+        patch = [
+            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": before.version},
+        ]
+        response = await self._connection.request(
             "PATCH",
             path,
             params={"fieldManager": MANAGER},
             body=orjson.dumps(patch),
             content_type=_JSON_PATCH,
         )
+        if not response.is_success:
+            return None
+        version = header(response.body).resource_version
+        return Before(before.uid, version, before.entry, before.by_digest)
 
-    async def _moved(self, ref: ObjectRef, before: _Before, path: str) -> _Before | None:
+    async def _moved(self, ref: ObjectRef, before: Before, path: str) -> Before | None:
         """Return new preconditions where only the status has moved on; else None."""
         entry = self._memory.get(ref)
         if entry is None or not before.by_digest:
@@ -380,7 +326,7 @@ class Deeds:
             return None
         if not await self._observer.unmoved(entry, seen):
             return None
-        return _Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
+        return Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
 
     async def _patch(
         self, path: str, body: dict[str, Any], *, force: bool, dry_run: bool = False
@@ -395,7 +341,7 @@ class Deeds:
     def _answered(
         self,
         request: ApplyRequest,
-        before: _Before,
+        before: Before,
         response: Response,
         rules: Sequence[FieldRule],
     ) -> Answer:
@@ -442,7 +388,7 @@ class Deeds:
         )
 
 
-def _outcome(before: _Before, seen: Look, response: Response) -> Outcome:
+def _outcome(before: Before, seen: Look, response: Response) -> Outcome:
     if response.status == 201:
         return Outcome.CREATED
     entry = before.entry

@@ -8,9 +8,11 @@ from typing import Any
 
 import anyio
 import orjson
+from msgspec import Struct
 
 from engine.clusters.connect import Unreachable
 from engine.clusters.look import Look
+from engine.clusters.memory import Entry
 from engine.clusters.paths import is_segment, object_path
 from engine.clusters.status import refusal
 from engine.clusters.wire import Response
@@ -26,6 +28,18 @@ class NotSent(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.message)
         self.answer = answer
+
+
+class Before(Struct, frozen=True):
+    """What a deed found: preconditions for the request ("" for none), and what was there.
+
+    `by_digest`: the version may move on while the observation's digest stays the same.
+    """
+
+    uid: str = ""
+    version: str = ""
+    entry: Entry | None = None
+    by_digest: bool = False
 
 
 class Contacts:

@@ -5,11 +5,11 @@ Nothing gets past here that still has a secret value in it.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from msgspec import Struct
 
+from engine.clusters.glance import NOTHING, fares_of
 from engine.objects.canonical import canonical
 from engine.objects.digest import body_hash, managed_signature, storable
 from engine.objects.health import health_of
@@ -34,9 +34,13 @@ class Look(Struct, frozen=True):
     body: bytes
     signature: bytes
     fares: bytes
+    essence: bytes = NOTHING
+    """That of the glance before, where there was one."""
 
 
-def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
+def look(
+    ref: ObjectRef, live: dict[str, Any], redactor: Redactor, essence: bytes = NOTHING
+) -> Look:
     """Look at an object as the API server sent it. Raises `ObjectRefused`."""
     # Items of a list come without these two.
     live = {"apiVersion": ref.api_version, "kind": ref.kind} | live
@@ -54,7 +58,8 @@ def look(ref: ObjectRef, live: dict[str, Any], redactor: Redactor) -> Look:
         owner=owner_of(live),
         body=body_hash(live),
         signature=managed_signature(live),
-        fares=hashlib.sha256(f"{health}\n{message}".encode()).digest()[:8],
+        fares=fares_of(health, message),
+        essence=essence,
     )
 
 

@@ -34,8 +34,8 @@ class Entry(Struct, frozen=True, gc=False):
     """One object, as last seen and as last recorded.
 
     `version` is the latest resourceVersion seen; the log may have an earlier one, but since then
-    nothing has changed that `digest` covers. `body`, `signature` and `health` are hashes that tell,
-    without looking further, that nothing has; empty where they are not known yet.
+    nothing has changed that `digest` covers. `body`, `signature`, `health` and `essence` are hashes
+    that tell, without looking further, that nothing has; empty where they are not known yet.
     """
 
     ref: ObjectRef
@@ -48,6 +48,7 @@ class Entry(Struct, frozen=True, gc=False):
     body: bytes = b""
     signature: bytes = b""
     health: bytes = b""
+    essence: bytes = b""
 
 
 class Held(Struct, frozen=True):
@@ -92,7 +93,8 @@ class Memory:
 
     def get(self, ref: ObjectRef) -> Entry | None:
         """Return what is remembered of an object, whatever API version it is named by."""
-        return self._kinds.get((ref.group, ref.kind), {}).get(ref.identity)
+        entries = self._kinds.get((ref.group, ref.kind))
+        return entries.get(ref.identity) if entries is not None else None
 
     def put(self, entry: Entry) -> None:
         """Remember an object as it is now."""
@@ -134,8 +136,7 @@ class Memory:
 
     def hold(self, held: Held) -> bool:
         """Hold an event where a deed is in flight. Else False."""
-        identity = held.ref.identity
-        if identity not in self._flights:
+        if not self._flights or (identity := held.ref.identity) not in self._flights:
             return False
         before = self._held.get(identity)
         if before and before.uid == held.uid and is_older(held.version, before.version):

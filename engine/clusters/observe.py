@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.clusters.discovery import KindUnknown
+from engine.clusters.glance import NOTHING, Glance, glance
 from engine.clusters.kept import KeptForms
 from engine.clusters.look import Look, body_of, is_labelled, look
 from engine.clusters.memory import Entry, Held, Memory
@@ -215,7 +216,13 @@ class Observer:
             entry = self._memory.get(ref)
             if entry is not None and not _is_news(entry, meta.uid, meta.resource_version):
                 return
-            seen = seen or look(ref, object_of(body), self._redactor)
+            if seen is None:
+                parts = glance(ref, body)
+                if entry is not None and parts is not None and _is_still(entry, parts, ref):
+                    self._memory.put(replace(entry, version=meta.resource_version))
+                    return
+                essence = parts.essence if parts is not None else NOTHING
+                seen = look(ref, object_of(body), self._redactor, essence)
             if await self._noted(entry, seen, source):
                 return
 
@@ -251,7 +258,8 @@ class Observer:
         if is_ours and seen.owner is not None:
             application = f"{seen.owner.project}/{seen.owner.application}"
         if entry is not None and is_known and _is_same(entry, seen, application):
-            return Verdict(replace(entry, version=seen.version))
+            essence = seen.essence or entry.essence
+            return Verdict(replace(entry, version=seen.version, essence=essence))
         digest_of_kept = entry.kept if entry is not None else None
         kept = await self._kept.get(digest_of_kept)
         digest = self._digest(seen, kept)
@@ -323,6 +331,11 @@ def _is_news(entry: Entry, uid: str, version: str) -> bool:
     return entry.presence is not Presence.ABSENT and is_newer(version, entry.version)
 
 
+def _is_still(entry: Entry, parts: Glance, ref: ObjectRef) -> bool:
+    """Whether an object, by its bytes, is in all that counts what an entry was made from."""
+    return parts.essence == entry.essence and parts.fares(ref) == entry.health
+
+
 def _is_same(entry: Entry, seen: Look, application: str) -> bool:
     return (
         (entry.body, entry.signature, entry.health) == (seen.body, seen.signature, seen.fares)
@@ -343,6 +356,7 @@ def _entry(seen: Look, digest: str, kept: str | None, application: str) -> Entry
         body=seen.body,
         signature=seen.signature,
         health=seen.fares,
+        essence=seen.essence,
     )
 
 

@@ -21,6 +21,7 @@ from engine.decide.order import is_protected, wave_of
 from engine.decide.situation import Situation
 from engine.objects.health import worst
 from engine.objects.managed import Managed
+from engine.objects.ownership import MANAGER
 from engine.objects.typed import MAX_PATH
 from events.vocabulary import (
     Action,
@@ -157,6 +158,8 @@ def _compare_object(
         return
     every = judged(situation, ref, observed)
     drift = [each.difference for each in every if each.counts]
+    if observed.applied is not None and observed.applied.desired != desired.digest:
+        drift = [item for item in drift if not _is_our_own(situation, item)]
     found.drift.extend(drift)
     found.ignored.extend(each.difference for each in every if not each.counts)
     accepted = accepted_fields(situation, ref)
@@ -268,6 +271,17 @@ def _meet_foreign(
     )
 
 
+def _is_our_own(situation: Situation, difference: Difference) -> bool:
+    """Whether a difference may come from an apply of ours whose answer never came.
+
+    The commit that was applied explains it then, and the next apply makes it known.
+    """
+    last = situation.corrections.last
+    nobody_else = difference.manager in ("", MANAGER)
+    is_edit = difference.kind not in (DifferenceKind.MISSING, DifferenceKind.RECREATED)
+    return last is not None and nobody_else and is_edit and difference.ref.identity in last.unsure
+
+
 def _compare_extra(situation: Situation, found: Findings, observed: ObservedDocument) -> None:
     ref = observed.ref
     spec = situation.spec
@@ -317,6 +331,8 @@ def _apply(
 ) -> Action:
     takes = situation.adoption if reason in (NEW, UNRECORDED, TAKEN_OVER) else None
     present = observed is not None and observed.presence is Presence.PRESENT
+    # Who makes anew what was ours (`kubectl replace --force`) has made a drift, not a claim.
+    was_ours = observed is not None and observed.applied is not None
     return Action(
         verb=Verb.APPLY,
         ref=ref,
@@ -326,7 +342,7 @@ def _apply(
         uid=observed.uid if observed and present else "",
         resource_version=observed.resource_version if observed and present else "",
         observed=observed.digest if observed and present else "",
-        force=present,
+        force=present or was_ours,
         wave=wave_of(ref, Verb.APPLY),
         leave=(*rules_of(situation.spec, ref), *left),
         adopt=takes is not None,

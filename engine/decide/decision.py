@@ -6,7 +6,7 @@ them is carried out afterwards. The same situation always gives the same facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -38,7 +38,7 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, DifferenceKind, Health
+from events.vocabulary import Action, Difference, DifferenceKind, Health, Outcome
 from projections.drift import DriftCase
 from projections.targets import Approval
 
@@ -48,8 +48,10 @@ DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
 PLAN_ACTIONS = 250
 """How many actions one plan holds, so that its outcome fits into one event; the others follow."""
+_ON_THE_WAY = (Health.PROGRESSING, Health.MISSING)
 HOLD_LISTED = 20
 """How many objects a hold names."""
+STALE = str(Outcome.STALE)
 
 
 class Decision(Struct, frozen=True):
@@ -111,6 +113,11 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     return Decision(tuple(facts), until=min((end for end in ends if end), default=0))
 
 
+def stamped(facts: Iterable[Fact], seen: int) -> list[Fact]:
+    """Note in facts at which position the views were read that they were decided on."""
+    return [replace(fact, seen=seen) if hasattr(fact, "seen") else fact for fact in facts]
+
+
 def _meanwhile(
     situation: Situation, facts: list[Fact], actions: tuple[Action, ...], wait: int
 ) -> Decision:
@@ -124,6 +131,10 @@ def _meanwhile(
     )
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
+    beside = situation.corrections.beside
+    if beside and beside.code == STALE and beside.retry_at > situation.now:
+        until = min(wait, beside.retry_at)
+        return Decision(tuple(facts), until=until, waiting="retrying later")
     return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
 
 
@@ -284,11 +295,12 @@ def _resolved(
 def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
     """Say how the target fares where that changed.
 
-    On the way to healthy the message counts pods and rises with each: it is no news by itself.
+    On the way to healthy the message counts pods and rises with each, or names the first of those
+    that are still missing: it is no news by itself.
     """
     target = situation.target
     is_news = found.health_message != target.health_message
-    if found.health is not target.health or (is_news and found.health is not Health.PROGRESSING):
+    if found.health is not target.health or (is_news and found.health not in _ON_THE_WAY):
         yield HealthChanged(found.health, found.health_message)
 
 

@@ -28,6 +28,8 @@ MUTATED_LISTED = 200
 """How many values that admission altered one outcome lists, since an event has its limits."""
 STALE_RETRY = 0.2
 """Seconds before looking again at an object that moved on."""
+STALE_BESIDE = 0.5
+"""The same, of a repair made while a failed correction waits."""
 
 
 class Backoff(Struct, frozen=True):
@@ -73,7 +75,8 @@ def conclude(
     failed.sort(key=lambda result: (_WORST.index(result.outcome), result.ref))
     worst = failed[0].outcome
     if worst is Outcome.STALE:
-        seconds = max(STALE_RETRY * attempt, retry_after)
+        # A repair beside a failed correction counts no attempts (it is always 0).
+        seconds = max(STALE_RETRY * attempt or STALE_BESIDE, retry_after)
     else:
         seconds = max(backoff.seconds(attempt, chance), retry_after)
     told = "; ".join(f"{result.ref}: {result.message}" for result in failed[:_NAMED])

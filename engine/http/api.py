@@ -10,6 +10,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from engine.doctor.check import Check, Doctor
+from engine.people import People
 from engine.ports import Clock
 from events.event import Actor
 from events.log import EventLog
@@ -65,6 +66,7 @@ class Api(Struct, frozen=True):
     log: EventLog
     views: Views
     clock: Clock
+    people: People
     version: str
     hosts: frozenset[str]
     repository_roots: tuple[Path, ...]

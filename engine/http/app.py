@@ -19,6 +19,7 @@ from engine.http import (
     metrics,
     notifications,
     openapi,
+    people,
     proofs,
     resources,
     shows,
@@ -26,6 +27,7 @@ from engine.http import (
     targets,
     upkeep,
     wait,
+    why,
 )
 from engine.http.api import API, Api
 from engine.http.guard import add_headers, answering, checking
@@ -59,7 +61,9 @@ def make_app(api: Api) -> web.Application:
         targets,
         steer,
         drift,
+        why,
         bodies,
+        people,
         notifications,
         wait,
         history,

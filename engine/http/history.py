@@ -8,6 +8,7 @@ from aiohttp import web
 
 from engine.http.api import Api, api_of
 from engine.http.moment import position_of, reading
+from engine.http.people import names
 from engine.http.problem import bad_request
 from engine.http.stream import (
     Batches,
@@ -52,7 +53,8 @@ async def list_events(request: web.Request) -> web.StreamResponse:
         events = [event for event in events if event.position <= head]
     following = events[-1].position if len(events) == limit else None
     items = [event_json(event) for event in events]
-    return reply({"items": items, "next": following, "position": head})
+    called = await names(api, events)
+    return reply({"items": items, "names": called, "next": following, "position": head})
 
 
 @routes.get("/v1/timeline")
@@ -85,10 +87,19 @@ async def timeline(request: web.Request) -> web.StreamResponse:
             seen = reader.position
     if wants_stream(request):
         return await send_events(request, _subject_past_then_live(api, subject, after or START))
-    found = {event.position: event for event in await api.log.read_at(positions)}
+    events = await api.log.read_at(positions)
+    found = {event.position: event for event in events}
     items = [event_json(found[position]) for position in positions if position in found]
     following = positions[-1] if len(positions) == limit else None
-    return reply({"subject": subject, "items": items, "next": following, "position": seen})
+    return reply(
+        {
+            "subject": subject,
+            "items": items,
+            "names": await names(api, events),
+            "next": following,
+            "position": seen,
+        }
+    )
 
 
 async def _subject_past_then_live(api: Api, subject: str, after: Position) -> Batches:

@@ -30,6 +30,7 @@ async def replay_notification(request: web.Request) -> web.Response:
     only(body, "reason", "from")
     reason = reason_of(body, required=False)
     start = whole(body.get("from"))
+    await _declared(request)
     head = await api_of(request).log.head()
     if start is None or start < 1:
         raise bad_request(f"from must be a position of the log: 1 to {head}")

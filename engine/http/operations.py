@@ -46,6 +46,7 @@ from events.catalog import CATALOG
 def _operations() -> Iterator[Operation]:
     yield from _engine()
     yield from _resources()
+    yield from _people()
     yield from _notifications()
     yield from _targets()
     yield from _drift()
@@ -238,6 +239,32 @@ def _resources() -> Iterator[Operation]:
     )
 
 
+def _people() -> Iterator[Operation]:
+    actor = path("actor", "The pseudonym.", {"type": "string", "pattern": "^git:[0-9a-f]{12}$"})
+    yield Operation(
+        method="GET",
+        path="/v1/actors/{actor}",
+        id="showActor",
+        tag="people",
+        summary="Tell who is behind an author's pseudonym, as long as that is not forgotten.",
+        parameters=(actor,),
+        answer=shapes.Person,
+        problems=(400, 404),
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/actors/{actor}/forget",
+        id="forgetActor",
+        tag="people",
+        summary="Forget who is behind a pseudonym, for good; every event and the proof stay.",
+        parameters=(actor, KEY),
+        body=shapes.ReasonRequest,
+        example={"reason": "erasure request 17"},
+        answer=shapes.Forgotten,
+        problems=(400, 404, 422),
+    )
+
+
 def _notifications() -> Iterator[Operation]:
     for verb, body, example, summary in (
         ("test", shapes.TestRequest, {}, "Ask for an alert that is only a test."),
@@ -369,6 +396,32 @@ def _steering() -> Iterator[Operation]:
         parameters=(PROJECT, TARGET, AT),
         answer=shapes.Planned,
         problems=(404, 409),
+    )
+    yield Operation(
+        method="GET",
+        path=f"{path}/why",
+        id="whyTarget",
+        tag="targets",
+        summary="Say why a target is or is not synced: every guard, in order.",
+        parameters=(PROJECT, TARGET, AT),
+        answer=shapes.WhyAnswer,
+        problems=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path=f"{path}/replay",
+        id="replayTarget",
+        tag="targets",
+        summary="Make a target's recorded decisions again on the same facts, and compare.",
+        parameters=(
+            PROJECT,
+            TARGET,
+            AFTER_POSITION,
+            query("to", "Up to when: a position, or a time.", AT.schema),
+            limit(100),
+        ),
+        answer=shapes.ReplayPage,
+        problems=(404,),
     )
     for verb, body, answer, summary, example in (
         (

@@ -94,7 +94,8 @@ async def _declare(
     request: web.Request, resources: Sequence[Resource], *, conditional: bool = False
 ) -> AppliedAll:
     api = api_of(request)
-    problems = list(map(_problem, check_roots(_roots(api), resources)))
+    objections = await anyio.to_thread.run_sync(lambda: list(check_roots(_roots(api), resources)))
+    problems = list(map(_problem, objections))
     for _ in range(TRIES):
         versions = {name: await api.log.version(name) for name in map(stream_of, resources)}
         await api.views.reached(await api.log.head())

@@ -131,18 +131,20 @@ class Event(Struct):
 
 
 class EventPage(Struct):
-    """Events in the order of the log."""
+    """Events in the order of the log. `names` has their authors' names, by pseudonym."""
 
     items: list[Event]
+    names: dict[str, str]
     next: AfterPosition
     position: Seen
 
 
 class Timeline(Struct):
-    """What happened to a subject."""
+    """What happened to a subject. `names` has its authors' names, by pseudonym."""
 
     subject: str
     items: list[Event]
+    names: dict[str, str]
     next: AfterPosition
     position: Seen
 
@@ -452,6 +454,59 @@ class DriftPage(Struct):
     position: Seen
 
 
+class Guard(Struct):
+    """One thing that has to be so, whether it is, since when, and when it changes by itself."""
+
+    name: str
+    passes: bool
+    message: str
+    position: int
+    at: Time | None
+    until: Time | None
+
+
+class WhyAnswer(Struct):
+    """Why a target is or is not synced. `stands_at` names the first guard that holds it up."""
+
+    target: str
+    project: str
+    status: TargetStatus
+    stands_at: str | None
+    guards: list[Guard]
+    position: Seen
+
+
+class DecidedFact(Struct):
+    """A fact of a decision."""
+
+    type: str
+    payload: dict[str, Any]
+
+
+class ReplayedDecision(Struct):
+    """A decision that was made again: `same` is null where it cannot be, and `problem` says why.
+
+    `then` and `now` are its facts, as recorded and as they come out today, where they differ.
+    """
+
+    positions: list[int]
+    seen: int | None
+    at: Time
+    types: list[str]
+    same: bool | None
+    problem: str
+    then: list[DecidedFact]
+    now: list[DecidedFact]
+
+
+class ReplayPage(Struct):
+    """Decisions of a target, made again."""
+
+    items: list[ReplayedDecision]
+    next: AfterPosition
+    position: Seen
+
+
 class PlanHold(Struct):
     """What is not done, and why."""
 
@@ -502,6 +557,33 @@ class BodyErased(Struct):
     subject: str
     changed: bool
     size: int
+
+
+class Forgetting(Struct):
+    """By whom, when and why somebody was forgotten."""
+
+    position: int
+    at: int
+    actor: str
+    reason: str
+
+
+class Person(Struct):
+    """Who is behind a pseudonym; "" where that was never kept, or is forgotten."""
+
+    actor: str
+    name: str
+    email: str
+    forgotten: Forgetting | None
+    position: Seen
+
+
+class Forgotten(Struct):
+    """What forgetting somebody came to; `changed` is false where that was done before."""
+
+    position: Written
+    subject: str
+    changed: bool
 
 
 class SyncAsked(Struct):

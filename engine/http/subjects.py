@@ -13,7 +13,7 @@ from projections.commits import COMMITS, commit_key
 from projections.declared import DECLARED
 from projections.projection import Reader
 from projections.targets import TARGETS
-from projections.timeline import TIMELINE, commit_subject, object_subject
+from projections.timeline import TIMELINE, actor_subject, commit_subject, object_subject
 
 KINDS = {
     "application": ("app", "Application"),
@@ -24,12 +24,12 @@ KINDS = {
     "notification": ("notification", "Notification"),
 }
 _STREAM_KINDS = frozenset(
-    {"repo", "cluster", "app", "target", "notification", "token", "engine", "view"}
+    {"repo", "cluster", "app", "target", "notification", "token", "engine", "view", "actor"}
 )
 _COMMIT = re.compile(r"(?:commit/)?([0-9a-f]{7,40})")
 _FORMS = (
     "app@cluster, application/NAME, cluster/NAME, repository/NAME, notification/NAME, "
-    "a commit (7 digits or more), or an object: cluster/namespace/Kind/name"
+    "a commit (7 digits or more), an author (git:…), or an object: cluster/namespace/Kind/name"
 )
 
 
@@ -45,6 +45,8 @@ async def resolve(reader: Reader, words: str, project: str) -> str:
         return await _commit(reader, commit[1], project)
     if words.startswith("object/"):
         return words
+    if words.startswith("git:"):
+        return await _actor(reader, words)
     if len(parts) == 3 and parts[0] in _STREAM_KINDS and await _has_events(reader, words):
         return words
     if len(parts) == 1 and "@" in words:
@@ -63,6 +65,13 @@ async def resolve(reader: Reader, words: str, project: str) -> str:
 
 async def _has_events(reader: Reader, subject: str) -> bool:
     return bool(await reader.subjects(TIMELINE, subject, limit=1))
+
+
+async def _actor(reader: Reader, pseudonym: str) -> str:
+    subject = actor_subject(pseudonym)
+    if await _has_events(reader, subject):
+        return subject
+    raise not_found(f"no commit of {pseudonym[:80]} was seen")
 
 
 async def _target(reader: Reader, label: str, project: str) -> str:

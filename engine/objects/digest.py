@@ -14,7 +14,8 @@ from engine.objects.kept import Kept, extract
 from engine.objects.managed import STATUS, own_raw
 from events.vocabulary import Difference, Health, Presence
 
-_VOLATILE = ("generation", "managedFields", "resourceVersion", "selfLink")
+VOLATILE: Final = ("generation", "managedFields", "resourceVersion", "selfLink")
+"""Bookkeeping in an object's metadata."""
 NOTHING: Final = b""
 """The body hash and signature of what was never seen."""
 
@@ -30,7 +31,7 @@ def body_hash(live: Mapping[str, Any]) -> bytes:
     metadata = live.get("metadata")
     if type(metadata) is dict:
         body["metadata"] = lean = metadata.copy()
-        for name in _VOLATILE:
+        for name in VOLATILE:
             lean.pop(name, None)
     return _short(body)
 

@@ -33,7 +33,7 @@ TOOLS: Final = frozenset(
 """Field managers of what deploys: kubectl, Helm, Argo CD, Flux. What people edit is not theirs."""
 
 
-def taken_over(
+def adopted(
     live: Mapping[str, Any], api_version: str, managers: Collection[str] = ()
 ) -> list[dict[str, Any]]:
     """Return the JSON patch that makes the tools' fields ours; [] where they have none.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.people import People
 from engine.ports import Clock
 from engine.resources.model import GitRef
 from engine.sources.failure import SourceError
 from engine.sources.fetch import Tip
+from engine.sources.history import CommitInfo
 from engine.sources.mirror import Mirror
 from engine.telemetry import spans
 from engine.telemetry.instruments import FETCH_DURATION
@@ -27,6 +29,7 @@ from events.catalog import (
 )
 from events.event import Actor, Micros, NewEvent, Position, StreamName
 from events.log import EventLog, LogUnavailable
+from events.vocabulary import SealedActor
 
 logger = logging.getLogger(__name__)
 ACTOR = Actor("engine:sources")
@@ -60,9 +63,16 @@ class RepositoryFollower:
     """
 
     def __init__(
-        self, followed: Followed, mirror: Mirror, log: EventLog, clock: Clock, state: SourceState
+        self,
+        followed: Followed,
+        mirror: Mirror,
+        log: EventLog,
+        clock: Clock,
+        state: SourceState,
+        people: People,
     ) -> None:
         self._followed, self._mirror, self._log, self._clock = followed, mirror, log, clock
+        self._people = people
         self._state = state
         self._requested: list[Position] = []
         self._poked = anyio.Event()
@@ -146,9 +156,12 @@ class RepositoryFollower:
         cause = requested[-1] if requested else None
         last = self._event(moved, causation=cause)
         story = str(last.event_id)
+        sealed = await self._people.seal(
+            {actor: person for info in new.commits for actor, person in info.people.items()}
+        )
         events = [
             self._event(
-                CommitSeen(info.commit, info.parents, info.subject, info.committed_at),
+                _seen(info, sealed),
                 actor=info.author,
                 at=Micros(info.committed_at),
                 causation=cause,
@@ -213,6 +226,20 @@ class RepositoryFollower:
     async def _sleep(self, seconds: float, scope: anyio.CancelScope) -> None:
         await self._clock.sleep(seconds)
         scope.cancel()
+
+
+def _seen(info: CommitInfo, sealed: Mapping[Actor, str]) -> CommitSeen:
+    committer = None
+    if info.committer != info.author:
+        committer = SealedActor(info.committer, sealed.get(info.committer, ""))
+    return CommitSeen(
+        info.commit,
+        info.parents,
+        info.subject,
+        info.committed_at,
+        sealed.get(info.author, ""),
+        committer,
+    )
 
 
 def _with_story(event: NewEvent, story: str) -> NewEvent:

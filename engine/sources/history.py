@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 
 import pygit2
@@ -11,14 +10,17 @@ from pygit2.enums import SortMode
 
 from engine.sources.failure import clean
 from events.event import Actor
+from events.sealed import Person, git_actor
 
 _SUBJECT = 200
+_NAME = 200
 
 
 class CommitInfo(Struct, frozen=True):
     """What is recorded of a commit. `committed_at` is in microseconds since the epoch.
 
-    `author` is the pseudonym of the author's e-mail address.
+    `author` is the pseudonym of the author's e-mail address, `people` who author and committer
+    are by theirs: not to be recorded in plain.
     """
 
     commit: str
@@ -26,6 +28,8 @@ class CommitInfo(Struct, frozen=True):
     subject: str
     committed_at: int
     author: Actor
+    committer: Actor
+    people: dict[Actor, Person]
 
 
 class NewCommits(Struct, frozen=True):
@@ -35,21 +39,27 @@ class NewCommits(Struct, frozen=True):
     skipped: int = 0
 
 
-def author_of(email: bytes) -> Actor:
-    """Return an author's pseudonym: the same for one e-mail address, whatever its case."""
-    return Actor("git:" + hashlib.sha256(email.strip().lower()).hexdigest()[:12])
-
-
 def commit_info(commit: pygit2.Commit) -> CommitInfo:
     """Read what is recorded of a commit."""
+    author, committer = git_actor(commit.author.raw_email), git_actor(commit.committer.raw_email)
     first_line = commit.raw_message.lstrip(b"\r\n").split(b"\n", 1)[0]
     return CommitInfo(
         commit=str(commit.id),
         parents=tuple(str(parent) for parent in commit.parent_ids),
         subject=clean(first_line.decode("utf-8", "replace"), longest=_SUBJECT),
         committed_at=max(commit.commit_time, 0) * 1_000_000,
-        author=author_of(commit.author.raw_email),
+        author=author,
+        committer=committer,
+        people={committer: _person(commit.committer), author: _person(commit.author)},
     )
+
+
+def _person(signature: pygit2.Signature) -> Person:
+    name, email = (
+        clean(raw.decode("utf-8", "replace"), longest=_NAME)
+        for raw in (signature.raw_name, signature.raw_email)
+    )
+    return Person(name, email)
 
 
 def new_commits(repository: pygit2.Repository, old: str | None, new: str, limit: int) -> NewCommits:

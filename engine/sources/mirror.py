@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -91,7 +91,7 @@ class Mirror:
         fetches: anyio.CapacityLimiter,
     ) -> None:
         self._base, self._url, self._credentials = folder, url, credentials
-        self._folder = self._generations()[-1] if self._generations() else folder / "1"
+        self._kept: Path | None = None
         self._settings, self._fetches = settings, fetches
         self._lock = anyio.Lock()
         self._readers = anyio.CapacityLimiter(_READERS)
@@ -100,8 +100,10 @@ class Mirror:
 
     @property
     def folder(self) -> Path:
-        """Where the mirror is kept."""
-        return self._folder
+        """Where the mirror is kept; looked up on the disk at first, so not on the loop."""
+        if self._kept is None:
+            self._kept = self._generations()[-1] if self._generations() else self._base / "1"
+        return self._kept
 
     async def fetch(self, ref: GitRef) -> Tip:
         """Ask the remote what a ref names, and fetch what is new. Raises `SourceError`."""
@@ -141,7 +143,7 @@ class Mirror:
     def tree(self, commit: str) -> GitTree:
         """Return the files of a commit; reading them raises `RenderRefused` where it is missing."""
         return GitTree(
-            lambda: self._folder, commit, self._settings.read, self._readers, self._broken
+            lambda: self.folder, commit, self._settings.read, self._readers, self._broken
         )
 
     def _broken(self) -> None:
@@ -150,7 +152,7 @@ class Mirror:
     async def _read(self, work: Callable[[pygit2.Repository], Result]) -> Result:
         try:
             return await anyio.to_thread.run_sync(
-                lambda: work(pygit2.Repository(str(self._folder))), limiter=self._readers
+                lambda: work(pygit2.Repository(str(self.folder))), limiter=self._readers
             )
         except (pygit2.GitError, KeyError, OSError):
             self._broken()
@@ -213,18 +215,18 @@ class Mirror:
         """Check and read afresh what a fetch needs: links move, tokens are rotated."""
         settings = self._settings
         if not self._is_tidy:
-            tidy(self._folder)
+            tidy(self.folder)
             self._is_tidy = True
         address = address_of(self._url, settings.repository_roots, settings.allow_http)
         secret = read_secret(address, self._credentials, settings.secret_roots)
-        return FetchJob(str(self._folder), ref, address, secret, settings.fetch)
+        return FetchJob(str(self.folder), ref, address, secret, settings.fetch)
 
     async def _rebuild(self, ref: GitRef) -> Tip:
-        logger.warning("a mirror is damaged and is cloned again", extra={"mirror": self._folder})
+        logger.warning("a mirror is damaged and is cloned again", extra={"mirror": self.folder})
         async with self._alone():
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._base, ignore_errors=True))
             # Another folder: libgit2 remembers what was wrong with a pack by the pack's path.
-            self._folder = self._base / str(int(self._folder.name) + 1)
+            self._kept = self._base / str(int(self.folder.name) + 1)
             self._suspect = False
         try:
             tip = await self._fetch(ref)
@@ -242,8 +244,8 @@ class Mirror:
             return
 
         def pack(_: threading.Event) -> None:
-            repository = pygit2.Repository(str(self._folder))
-            repository.pack(str(self._folder / "objects" / "pack"))
+            repository = pygit2.Repository(str(self.folder))
+            repository.pack(str(self.folder / "objects" / "pack"))
 
         with explained():
             await self._in_thread(pack)
@@ -251,17 +253,14 @@ class Mirror:
         if not made:
             return
         async with self._alone():
-            for old in packs:
-                # The index first: without it no reader finds the pack.
-                old.with_suffix(".idx").unlink(missing_ok=True)
-                old.unlink(missing_ok=True)
+            await anyio.to_thread.run_sync(_remove, packs)
 
     def _generations(self) -> list[Path]:
         found = [path for path in self._base.glob("*") if path.name.isdecimal()]
         return sorted(found, key=lambda path: int(path.name))
 
     def _packs(self) -> list[Path]:
-        return sorted((self._folder / "objects" / "pack").glob("pack-*.pack"))
+        return sorted((self.folder / "objects" / "pack").glob("pack-*.pack"))
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -276,3 +275,10 @@ class Mirror:
         finally:
             for borrower in held:
                 self._readers.release_on_behalf_of(borrower)
+
+
+def _remove(packs: Iterable[Path]) -> None:
+    for pack in packs:
+        # The index first: without it no reader finds the pack.
+        pack.with_suffix(".idx").unlink(missing_ok=True)
+        pack.unlink(missing_ok=True)

@@ -24,3 +24,6 @@ SELECT digest, size, body FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2
 -- name: absent
 SELECT d.digest FROM unnest($1::bytea[]) AS d (digest)
 WHERE NOT EXISTS (SELECT FROM blobs AS b WHERE b.digest = d.digest)
+
+-- name: kept_keys
+SELECT actor FROM actor_key WHERE actor = ANY($1::text[]) AND key IS NOT NULL ORDER BY actor

@@ -4,6 +4,10 @@ SELECT log_id::text FROM log_head
 -- name: lock
 SELECT FROM log_head FOR UPDATE
 
+-- name: lock_and_look
+SELECT last_position, clock, known_streams, versions, reused
+FROM lock_log($1, $2::text[], $3::uuid[])
+
 -- name: add_partitions
 SELECT add_event_partitions($1, $2)
 
@@ -84,3 +88,6 @@ SELECT position_at($1)
 
 -- name: notify
 NOTIFY trueup_events
+
+-- name: hints_only
+SET synchronous_commit = off

@@ -105,6 +105,23 @@ async def test_an_object_made_anew_by_hand_is_observed_with_its_new_uid(world: W
         assert observed(await world.facts(), "one")[-1] == seen
 
 
+async def test_what_was_made_anew_by_hand_where_ours_was_is_taken_back_by_force(
+    world: World,
+) -> None:
+    async with world.running():
+        await world.apply(world.configmap("one", a="1"), force=False)
+        theirs = world.configmap("one", a="2")
+        for name in ("labels", "annotations"):
+            theirs["metadata"].pop(name, None)
+        await world.hand.send("DELETE", world.hand.path("one"))
+        await world.hand.send("POST", world.hand.path(), theirs)
+        await world.seen("one", is_absent)
+        answer = await world.apply(world.configmap("one", a="1"), force=False)
+        assert answer.outcome is Outcome.CONFLICT
+        answer = await world.apply(world.configmap("one", a="1"), force=True)
+        assert answer.outcome is Outcome.CHANGED
+
+
 async def test_an_object_that_loses_our_label_is_still_there_and_still_followed(
     world: World,
 ) -> None:

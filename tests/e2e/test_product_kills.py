@@ -104,6 +104,7 @@ async def test_a_rollout_that_is_killed_again_and_again_changes_nothing_twice(
             *_configmaps(OBJECTS, OBJECTS + third, "second"),
         ]
     }
+    assert not await app.events("DriftDetected"), "its own deeds are nobody's drift"
     assert await app.events("CorrectionAbandoned"), "no kill came in the middle of a plan"
     await _is_whole(product)
 

@@ -57,7 +57,7 @@ class Distant(App):
 
     async def cluster_event(self, kind: str, after: int) -> dict[str, Any]:
         """Wait for an event of the cluster; return its payload."""
-        event = await self.product.next_event(kind, after, stream=CLUSTER)
+        event = await self.product.next_event(kind, after, stream=CLUSTER, timeout=120)
         return dict(event["payload"])
 
     async def cluster_events(self, kinds: str, after: int) -> list[dict[str, Any]]:
@@ -201,6 +201,24 @@ async def test_history_that_was_compacted_is_a_gap_and_what_happened_in_it_is_fo
     assert "410" in gap["reason"]
     await app.mended(head)
     assert app.written(since) == ["config"]
+
+
+async def test_an_api_server_that_hangs_is_lost_and_found_again(app: Distant) -> None:
+    plane, head = app.plane, await app.product.position()
+    plane.apiserver.freeze()
+    try:
+        # Connections stay open and nothing is answered: only time-outs tell.
+        commit = app.commit_all(2)
+        lost = await app.cluster_event("ClusterLost", head)
+        assert lost["code"] == "timed-out"
+        assert (await app.event("ReconcileHeld", head))["code"] == "cluster-lost"
+        assert not await app.cluster_events("KindUnreadable", head)
+    finally:
+        plane.apiserver.thaw()
+    await app.cluster_event("ClusterConnected", head)
+    await app.synced(commit)
+    assert (await plane.get("configmap", "config", "-n", app.name))["data"] == {"n": "2"}
+    assert not await app.events("DriftDetected", head)
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])

@@ -362,6 +362,31 @@ DEEDS = {
         manager="kubectl-patch",
         rest=('[{"op":"replace","path":"/spec/ports/0/targetPort","value":9999}]',),
     ),
+    "a service's port's number": Deed(
+        "Service",
+        "web",
+        # The item's key: ours and theirs have one name, and cannot be together.
+        "patch service web --type json -p",
+        path='.spec.ports[port=80,protocol="TCP"]',
+        difference="removed",
+        rest=('[{"op":"replace","path":"/spec/ports/0/port","value":81}]',),
+    ),
+    "a service's port edited": Deed(
+        "Service",
+        "web",
+        "edit service/web",
+        path='.spec.ports[port=80,protocol="TCP"]',
+        difference="removed",
+        editor="sed -i 's/port: 80$/port: 8080/'",
+    ),
+    "a service's port's number and name": Deed(
+        "Service",
+        "web",
+        "patch service web --type json -p",
+        path='.spec.ports[port=80,protocol="TCP"]',
+        difference="removed",
+        rest=('[{"op":"replace","path":"/spec/ports/0","value":{"port":81}}]',),
+    ),
     "a custom resource": Deed(
         shop.KIND,
         "one",
@@ -547,6 +572,19 @@ async def test_an_object_whose_managed_fields_were_cleared_is_no_drift_and_still
     live = await it.live("configmap", "settings")
     assert live["data"] == it.declared("ConfigMap", "settings")["data"]
     assert "trueup" in {entry["manager"] for entry in live["metadata"]["managedFields"]}
+
+
+async def test_what_kubectl_made_anew_before_we_could_is_taken_back(it: Shop) -> None:
+    before = await it.product.position()
+    body = with_image(it.declared("Deployment", "web"))
+    it.product.engine.freeze()
+    try:
+        await it.kubectl("replace", "--force", "-f", "-", stdin=manifests(body))
+    finally:
+        it.product.engine.thaw()
+    await it.product.next_event("DriftDetected", before, stream=it.stream)
+    await it.product.next_event("DriftResolved", before, stream=it.stream)
+    await _is_as_declared(it, DEEDS["replace by force"])
 
 
 async def test_what_nobody_declared_is_shown_as_foreign_and_left(it: Shop) -> None:

@@ -235,6 +235,7 @@ async def answers(stage: Stage) -> AsyncIterator[tuple[str, bytes]]:
         "kind": ["repositories", "clusters", "applications"],
         "name": ["vault", CLUSTER, *APPLICATIONS],
         "digest": digests,
+        "actor": sorted({event["actor"] for event in events if event["type"] == "CommitSeen"}),
         "path": ["tile/0/000", "tile/entries/000"],
     }
     subjects = [f"{CLUSTER}/default/Secret/{name}" for name in ("data", "string", "conflict")]

@@ -14,7 +14,7 @@ from pygit2.enums import FileMode
 
 from engine.compose import serve
 from engine.settings import load
-from engine.sources.history import author_of
+from events.sealed import git_actor
 from tests.repositories import Repository
 
 pytestmark = pytest.mark.anyio
@@ -168,7 +168,7 @@ async def test_commits_declare_change_and_withdraw_in_their_authors_name(
         }
         declared = (await platform.events("Declared", 2))[-1]
         assert declared["stream"] == "cluster/default/dev"
-        assert declared["actor"] == author_of(ADA.encode())
+        assert declared["actor"] == git_actor(ADA.encode())
         assert declared["payload"]["file"] == "clusters/dev.yaml"
         seen = (await platform.events("CommitSeen"))[-1]
         assert declared["causation"] == seen["position"]
@@ -177,7 +177,7 @@ async def test_commits_declare_change_and_withdraw_in_their_authors_name(
         await platform.events("ConfigurationApplied", 2)
         (withdrawn,) = await platform.events("Withdrawn")
         assert withdrawn["stream"] == "cluster/default/dev"
-        assert withdrawn["actor"] == author_of(BOB.encode())
+        assert withdrawn["actor"] == git_actor(BOB.encode())
         assert withdrawn["payload"]["commit"] == second
         await platform.shown("clusters", "prod")
         story = (await platform.call("GET", f"/v1/timeline?subject=commit/{second}"))["items"]
@@ -296,9 +296,9 @@ async def test_several_commits_at_once_are_told_apart_by_who_changed_what(
             ]
         }
     assert told == {
-        "cluster/default/a": (author_of(ADA.encode()), first),
-        "cluster/default/b": (author_of(BOB.encode()), second),
-        "cluster/default/c": (author_of(b"eve@example.org"), third),
+        "cluster/default/a": (git_actor(ADA.encode()), first),
+        "cluster/default/b": (git_actor(BOB.encode()), second),
+        "cluster/default/c": (git_actor(b"eve@example.org"), third),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import asyncpg
 import pytest
 
 from engine.cli.demo_repository import DemoRepository
+from engine.telemetry.log import TracedLog
+from events.catalog import CorrectionApplied
+from events.event import Blob, NewEvent
+from events.log import Appended, LogUnavailable
 from tests.line import Line
 
 pytestmark = pytest.mark.anyio
@@ -54,3 +59,42 @@ async def _started_twice(line: Line) -> list[dict[str, Any]]:
     except aiohttp.ClientError:
         return []  # it stands by, and serves nothing
     return started if len(started) == 2 else []
+
+
+async def test_an_outcome_is_recorded_for_as_long_as_it_takes(
+    tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = ["once"]
+    append = TracedLog.append
+
+    async def flaky(
+        log: TracedLog, events: Sequence[NewEvent], blobs: Collection[Blob] = ()
+    ) -> Appended:
+        if refusals and isinstance(events[0].fact, CorrectionApplied):
+            refusals.pop()
+            raise LogUnavailable("gone")
+        return await append(log, events, blobs)
+
+    monkeypatch.setattr(TracedLog, "append", flaky)
+    line = Line(tmp_path, dsn, ["dev"])
+    (tmp_path / "git").mkdir()
+    repository = DemoRepository(line.git / "shop.git")
+    commit = repository.start(["dev"])
+    async with line.clusters_running(), line.engine():
+        await line.declare(
+            {"kind": "Repository", "metadata": {"name": "shop"}, "spec": {"url": repository.url}},
+            line.cluster("dev"),
+            {
+                "kind": "Application",
+                "metadata": {"name": "shop"},
+                "spec": {
+                    "source": {"repository": "shop", "path": "overlays/dev"},
+                    "targets": {"clusters": ["dev"]},
+                },
+            },
+        )
+        await line.synced("shop@dev", commit)
+        planned = await line.events(type="CorrectionPlanned")
+        applied = await line.events(type="CorrectionApplied")
+    assert refusals == []
+    assert [event["payload"]["plan"] for event in applied] == [planned[0]["position"]]

@@ -63,6 +63,8 @@ HOT: dict[str, tuple[str, list[Any]]] = {
         "view_document_i2",
         ["one", 1, "rare", "", "\U0010ffff", "", 500, None, None],
     ),
+    "among_by_second": ("view_document_i1", ["one", 1, ["w7", "w8"], "\U0010ffff", 500]),
+    "among_by_third": ("view_document_i2", ["one", 1, ["rare", "none"], "\U0010ffff", 500]),
     "count_by_third": ("view_document_i2", ["one", 1, "rare", "", "\U0010ffff", None, None]),
     "tally_by_second": (
         "view_document_i1",

@@ -11,7 +11,7 @@ from typing import Any
 import pygit2
 import pytest
 
-from tests.integration.test_line import Line
+from tests.line import Line
 
 DATA = os.environ.get("TRUEUP_TEST_DATA", "")
 pytestmark = [
@@ -54,15 +54,9 @@ def resources(name: str, url: str, line: Line, path: str, render: str) -> list[d
 
 @pytest.fixture
 async def line(tmp_path: Path, dsn: str) -> AsyncIterator[Line]:
-    (tmp_path / "git").mkdir()
-    (tmp_path / "kube").mkdir()
-    line = Line(tmp_path, dsn)
-    await line.simulator.start("127.0.0.1", 0)
-    line.simulator.kubeconfig(line.kubeconfig)
-    try:
+    line = Line(tmp_path, dsn, ["dev"])
+    async with line.clusters_running():
         yield line
-    finally:
-        await line.simulator.stop()
 
 
 async def test_kube_prometheus_reaches_no_difference_and_then_nothing_more_is_written(

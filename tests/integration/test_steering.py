@@ -108,6 +108,11 @@ async def test_a_closed_window_holds_a_commit_until_a_person_overrides_it(shop: 
     await shop.declare(application(windows=[SHUT]))
     second = shop.repository.new_image()
     held = await shop.until_status(TARGET, "held", "window")
+    told = await shop.call("GET", f"{PROD}/why")
+    assert told["standsAt"] == "window"
+    (window,) = [guard for guard in told["guards"] if guard["name"] == "window"]
+    assert "deny window" in window["message"]
+    assert window["until"]
     assert "'* * * * *' for 1h (UTC)" in held["reason"]
     asked = await shop.call("POST", f"{PROD}/sync", {"reason": "incident 7", "override": True})
     await shop.synced(TARGET, second)
@@ -164,3 +169,25 @@ async def test_many_deletions_wait_for_a_person_and_then_happen(
     await shop.call("POST", path, {"reason": "meant", "prune": True})
     await shop.synced("maps@prod")
     assert sorted(await shop.deleted("prod")) == ["configmaps/three", "configmaps/two"]
+
+
+async def test_every_recorded_decision_is_made_again_over_the_api(shop: Shop) -> None:
+    shop.repository.start(CLUSTERS)
+    await shop.declare_shop()
+    await shop.synced(TARGET)
+    await shop.kubectl("prod", "-n", "shop", "scale", "deploy/shop", "--replicas=9")
+    await shop.until("DriftResolved")
+    first = await shop.call("GET", f"{PROD}/replay?limit=3")
+    assert first["next"]
+    items = list(first["items"])
+    after = first["next"]
+    while after:
+        page = await shop.call("GET", f"{PROD}/replay?limit=3&after={after}")
+        items += page["items"]
+        after = page["next"]
+    assert len(items) >= 4
+    assert all(item["same"] for item in items), items
+    told = [position for item in items for position in item["positions"]]
+    assert len(set(told)) == len(told)
+    why = await shop.call("GET", f"{PROD}/why")
+    assert why["standsAt"] in (None, "health")

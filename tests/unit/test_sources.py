@@ -13,7 +13,8 @@ from engine.resources.model import Credentials
 from engine.sources.address import Address, address_of
 from engine.sources.credentials import read_secret
 from engine.sources.failure import SourceError, clean
-from engine.sources.history import author_of, last_changes
+from engine.sources.history import last_changes
+from events.sealed import git_actor
 from tests.repositories import Repository
 
 
@@ -187,9 +188,9 @@ def test_cleaned_text_has_no_userinfo_and_no_turned_writing() -> None:
 
 
 def test_an_author_is_one_pseudonym_whatever_the_case_of_the_address() -> None:
-    assert author_of(b"Ada@Example.org") == author_of(b"ada@example.org ")
-    assert author_of(b"ada@example.org").startswith("git:")
-    assert len(author_of(b"")) == len("git:") + 12
+    assert git_actor(b"Ada@Example.org") == git_actor(b"ada@example.org ")
+    assert git_actor(b"ada@example.org").startswith("git:")
+    assert len(git_actor(b"")) == len("git:") + 12
 
 
 def test_the_newest_commit_that_changed_a_file_is_named(tmp_path: Path) -> None:

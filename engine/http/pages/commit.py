@@ -16,6 +16,7 @@ from engine.http.pages.paths import to
 from engine.http.pages.render import page, see
 from engine.http.pages.story import rows
 from engine.http.pages.target import LATEST, latest
+from engine.http.people import names_of
 from engine.http.problem import not_found
 from engine.http.standing import standings
 from engine.http.subjects import resolve
@@ -89,10 +90,13 @@ async def show_commit(request: web.Request) -> web.Response:
         spread = await _spread(reader, project, found.document) if not at else []
         standing = await standing_of(api, moment)
         newest = await latest(reader, subject)
+    shown = events[: len(newest)]
+    called = await names_of(api, {found.document.author, *(event.actor for event in shown)})
     return page(
         request,
         "commit.html",
         commit=found.document,
+        author=called.get(found.document.author, ""),
         project=project,
         effects=effects,
         spread=spread,
@@ -101,7 +105,7 @@ async def show_commit(request: web.Request) -> web.Response:
         gone=gone[:MOST_TARGETS],
         all_gone=len(gone),
         subject=subject,
-        rows=rows(events[: len(newest)]),
+        rows=rows(shown, called),
         more=len(newest) == LATEST,
         at=at,
         **standing,

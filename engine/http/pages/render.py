@@ -52,11 +52,24 @@ def static(name: str) -> str:
     return f"/static/{name}?v={digest}"
 
 
+def prepare() -> None:
+    """Read every file now, since a request must not wait for the disk."""
+    environment()
+    for name in STATIC:
+        static(name)
+
+
+def _templates() -> dict[str, str]:
+    folder = files("engine.http.pages").joinpath("templates")
+    return {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.is_file()}
+
+
 @cache
 def environment() -> jinja2.Environment:
     """Return the templates. Every value is made harmless, then escaped."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("engine.http.pages"),
+        loader=jinja2.DictLoader(_templates()),
+        auto_reload=False,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=harmless,

@@ -20,12 +20,14 @@ from engine.http.pages import (
 )
 from engine.http.pages.behind import Distances
 from engine.http.pages.gate import SESSIONS
+from engine.http.pages.render import prepare
 from engine.http.pages.sessions import Sessions
 from engine.ports import Clock
 
 
 def add_pages(app: web.Application, clock: Clock) -> None:
     """Add the pages' routes, and what they remember between requests."""
+    prepare()
     app[SESSIONS] = Sessions(clock)
     app[fleet.DISTANCES] = Distances()
     app[COUNTS] = Counts()

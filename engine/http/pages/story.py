@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.tell import given_reason, said
 from events import catalog as c
@@ -61,6 +63,8 @@ class Row(Struct, frozen=True):
     lines: tuple[Line, ...] = ()
     more: int = 0
     cluster: str = ""
+    who: str = ""
+    """What the actor is called, where more than the pseudonym is known."""
 
     @property
     def project(self) -> str:
@@ -68,9 +72,9 @@ class Row(Struct, frozen=True):
         return self.event.stream.split("/", 2)[1]
 
 
-def rows(events: Iterable[Event]) -> list[Row]:
-    """Return events as rows, in their order."""
-    return [row(event) for event in events]
+def rows(events: Iterable[Event], names: Mapping[str, str] = MappingProxyType({})) -> list[Row]:
+    """Return events as rows, in their order; `names` has what some actors are called."""
+    return [replace(row(event), who=names.get(event.actor, "")) for event in events]
 
 
 def row(event: Event) -> Row:

@@ -12,7 +12,8 @@ from engine.http.moment import position_of, reading
 from engine.http.pages.fleet import standing_of
 from engine.http.pages.paths import to
 from engine.http.pages.render import page
-from engine.http.pages.story import payload, row, rows
+from engine.http.pages.story import payload, rows
+from engine.http.people import names
 from engine.http.problem import bad_request, not_found
 from engine.http.subjects import resolve
 from engine.http.wire import Query
@@ -125,7 +126,7 @@ async def show_timeline(request: web.Request) -> web.Response:
         "timeline.html",
         asked=asked,
         subject=subject,
-        rows=rows(events),
+        rows=rows(events, await names(api, events)),
         following=following,
         groups=list(GROUPS),
         types=sorted(CATALOG),
@@ -187,11 +188,12 @@ async def show_event(request: web.Request) -> web.Response:
         chain.append(causes[0])
         cause = causes[0].causation
     head = await api.log.head()
+    called = await names(api, [event, *chain])
     return page(
         request,
         "event.html",
-        item=row(event),
+        item=rows([event], called)[0],
         payload=payload(event),
-        chain=rows(reversed(chain)),
+        chain=rows(reversed(chain), called),
         head=head,
     )

@@ -267,6 +267,34 @@ async def test_views_are_listed_with_how_far_they_are(api: Bench, trueup: Trueup
     assert (targets["position"], targets["lag"], targets["parked"]) == (head, 0, [])
 
 
+async def test_why_tells_every_guard_and_where_it_stands(api: Bench, trueup: Trueup) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    fine = await trueup("why", "shop@dev")
+    assert fine.code == 0, fine.out
+    assert "->" not in fine.out
+    await trueup("suspend", "shop@dev", "--for", "2h", "--reason", "load test")
+    held = await trueup("why", "shop@dev")
+    assert held.code == 1
+    (stands,) = [line for line in held.out.splitlines() if "->" in line]
+    assert "suspended" in stands
+    assert "load test" in stands
+    assert "until" in stands
+    assert (await trueup("why", "shop")).code == 2
+
+
+async def test_a_replay_counts_the_decisions_that_came_out_the_same(
+    api: Bench, trueup: Trueup
+) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    done = await trueup("replay", "shop@dev")
+    assert done.code == 0
+    assert "decisions:" in done.out
+    everything = json.loads((await trueup("replay", "-o", "json")).out)
+    assert everything["differing"] == 0
+
+
 async def test_machine_formats_carry_the_same_data(api: Bench, trueup: Trueup) -> None:
     await api.declare_shop(["dev", "prod"])
     await api.roll_out(["dev", "prod"])

@@ -158,3 +158,14 @@ async def test_a_body_of_another_type_is_refused(api: Bench) -> None:
             ) as got:
                 assert got.status == 415
                 assert (await got.json(content_type=None))["code"] == "unsupported-type"
+
+
+async def test_a_large_request_sent_again_is_found_whole(api: Bench) -> None:
+    many = [api.cluster(f"c{number}") for number in range(1203)]
+    first = await answer(api, "POST", "/v1/resources", many, Idempotency_Key="many")
+    assert (first[0], len(first[1]["results"])) == (200, 1203)
+    await api.call("POST", "/v1/resources", api.repository(), status=200)
+    head = await api.log.head()
+    again = await answer(api, "POST", "/v1/resources", many, Idempotency_Key="many")
+    assert again[:2] == first[:2]
+    assert await api.log.head() == head

@@ -8,10 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from engine.people import People
 from engine.resources.model import GitRef
 from engine.sources.follower import Followed, RepositoryFollower, SourceState
-from engine.sources.history import author_of
 from engine.sources.mirror import Mirrors, MirrorSettings
+from events.actor_keys import MemoryActorKeys
 from events.catalog import (
     CommitSeen,
     Fact,
@@ -21,9 +22,10 @@ from events.catalog import (
     SourceRecovered,
 )
 from events.codec import fact_of
-from events.event import START, Blob, Event, NewEvent, Position, StreamName
+from events.event import START, Actor, Blob, Event, NewEvent, Position, StreamName
 from events.log import Appended, LogUnavailable
 from events.memory import MemoryLog
+from events.sealed import Person, git_actor, unseal
 from tests.fakes import ManualClock
 from tests.repositories import Repository
 from tests.serving import until
@@ -56,6 +58,8 @@ class Scene:
         self.folder = folder
         self.clock = ManualClock()
         self.log = FlakyLog(self.clock)
+        self.keys = MemoryActorKeys()
+        self.people = People(self.keys)
 
     def follower(
         self,
@@ -69,7 +73,12 @@ class Scene:
         )
         mirror = Mirrors(settings).open(url or self.repository.url)
         followed = Followed(STREAM, ref or GitRef(), 60.0, commits)
-        return RepositoryFollower(followed, mirror, self.log, self.clock, state or SourceState())
+        return RepositoryFollower(
+            followed, mirror, self.log, self.clock, state or SourceState(), self.people
+        )
+
+    async def key(self, actor: Actor) -> bytes:
+        return (await self.keys.get([actor]))[actor]
 
     async def events(self, after: int = 0) -> Sequence[Event]:
         return [event for event in await self.log.read(START) if event.position > after]
@@ -93,8 +102,12 @@ async def test_at_first_sight_the_tip_alone_is_recorded(scene: Scene) -> None:
     assert isinstance(fact, CommitSeen)
     assert (fact.commit, fact.subject) == (second, "second")
     assert fact.committed_at == seen.occurred_at == 1_700_000_002_000_000
-    assert seen.actor == author_of(b"bob@example.org")
+    assert seen.actor == git_actor(b"bob@example.org")
     assert b"ob@" not in seen.payload
+    assert fact.committer is None
+    assert unseal(fact.author, seen.actor, await scene.key(seen.actor)) == Person(
+        "Ada", "Bob@Example.org"
+    )
     assert fact_of(moved) == RefMoved("refs/heads/main", second)
     assert moved.actor == "engine:sources"
     assert seen.correlation == moved.correlation == moved.event_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from engine.decide.decision import PLAN_ACTIONS, decide
@@ -326,9 +328,45 @@ def test_a_repair_beside_that_fails_too_waits_with_the_other() -> None:
     assert decide(after).until == waiting.last.retry_at  # type: ignore[union-attr]
 
 
+def test_a_repair_beside_that_came_too_late_is_tried_again_before_the_other() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    waiting = failed(failed=(MAP.identity,))
+    made = situation({MAP: "one", other: "one"}, [there], stored, corrections=waiting)
+    planned = folded(made, decide(made).facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    result = Result(Verb.APPLY, other, Outcome.STALE, message="moved on")
+    ended = conclude(position, 0, [result], now=NOW, chance=0.5, backoff=Backoff())
+    assert isinstance(ended, CorrectionFailed)
+    after = folded(planned, [ended])
+    assert decide(after).plan is None, "not without a moment in between"
+    assert decide(after).until == ended.retry_at < waiting.last.retry_at  # type: ignore[union-attr]
+    again = decide(replace(after, now=ended.retry_at)).plan
+    assert again is not None
+    assert [action.ref for action in again.actions] == [other]
+
+
+def test_what_came_too_late_beside_what_failed_does_not_wait_for_it() -> None:
+    stored = Stored()
+    other = ref_of("Deployment")
+    there = observed(stored, other, live="two")
+    made = situation({MAP: "one", other: "one"}, [there], stored)
+    planned = folded(made, decide(made).facts)
+    position = planned.corrections.plan.position if planned.corrections.plan else 0
+    results = [
+        Result(Verb.APPLY, MAP, Outcome.INVALID, message="no"),
+        Result(Verb.APPLY, other, Outcome.STALE, message="moved on"),
+    ]
+    ended = conclude(position, 1, results, now=NOW, chance=0.5, backoff=Backoff())
+    again = decide(folded(planned, [ended])).plan
+    assert again is not None
+    assert [action.ref for action in again.actions] == [other]
+
+
 def test_the_message_of_a_rising_target_is_not_news_and_of_a_degraded_one_is() -> None:
     stored = Stored()
-    for health, expected in ((Health.PROGRESSING, 0), (Health.DEGRADED, 1)):
+    for health, expected in ((Health.PROGRESSING, 0), (Health.MISSING, 0), (Health.DEGRADED, 1)):
         there = observed(stored, MAP, health=health, message="2 of 3")
         known = target(synced=SYNCED, health=health, health_message="1 of 3")
         facts = decide(situation({MAP: "one"}, [there], stored, target=known)).facts
@@ -447,3 +485,33 @@ def test_the_largest_plan_and_its_outcome_fit_into_an_event() -> None:
         )
         fact = conclude(1, 1, [result] * PLAN_ACTIONS, now=NOW, chance=0.5, backoff=Backoff())
         assert len(encode(fact)) < MAX_PAYLOAD
+
+
+# Applies whose answer never came.
+
+
+def unsure(stored: Stored, manager: str = "trueup", **ended: Any) -> Situation:
+    """Return a situation in which a commit was applied, perhaps: the live value is the new one."""
+    last = Ended(1, 7, NOW - 1_000, COMMIT, "commit", 1, Facts(1), **ended)
+    seen = observed(stored, MAP, applied="one", live="two", mine=manager == "trueup")
+    made = situation({MAP: "two"}, [seen], stored)
+    return replace(made, corrections=CorrectionDocument(last=last))
+
+
+def test_what_an_apply_without_an_answer_did_is_no_drift() -> None:
+    made = unsure(Stored(), code="abandoned", unsure=(MAP.identity,))
+    facts = decide(made).facts
+    assert "DriftDetected" not in names(facts)
+    plan = one(facts, CorrectionPlanned)
+    assert isinstance(plan, CorrectionPlanned)
+    assert [action.reason for action in plan.actions] == ["changed in Git"]
+
+
+def test_what_no_apply_of_ours_explains_is_drift_whatever_else_is_to_be_done() -> None:
+    other = ref_of("ConfigMap", "other").identity
+    for made in (
+        unsure(Stored(), code="abandoned", unsure=(other,)),
+        unsure(Stored(), code="invalid"),
+        unsure(Stored()),
+    ):
+        assert "DriftDetected" in names(decide(made).facts)

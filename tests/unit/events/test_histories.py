@@ -16,11 +16,15 @@ from events.entry import event_leaf
 from events.event import Event
 from events.merkle import root_of
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
+from projections.people import PEOPLE
 from projections.targets import TARGETS
 from tests.keeping import naive_documents, naive_subjects
 
 FOLDER = Path(__file__).parents[2] / "histories"
-ROOTS = {"0001": "93a7180d53ce09e3adae22f9f79bf72d93194b20b5e5fbc5a8cf5adb89201902"}
+ROOTS = {
+    "0001": "93a7180d53ce09e3adae22f9f79bf72d93194b20b5e5fbc5a8cf5adb89201902",
+    "0002": "b40b4e577e1144f4980d823259841e837faec50d1187fdff55f638c09453312d",
+}
 """The root of each history's Merkle tree: the bytes that are proved never change either."""
 
 
@@ -90,3 +94,14 @@ def test_what_the_first_one_tells_is_still_what_happened() -> None:
     assert prod.synced is not None
     assert prod.synced.commit == dev.synced.commit
     assert (dev.assigned, dev.cascade, dev.unassigned) == (False, True, "application withdrawn")
+
+
+def test_the_second_one_has_people_sealed_and_one_forgotten() -> None:
+    documents, _ = naive_documents(PEOPLE, history("0002"))
+    people = {key.rpartition("/")[2]: document for key, (_, document) in documents.items()}
+    assert len(people) == 3
+    forgotten = [document for document in people.values() if document.forgotten]
+    assert [(document.actor, document.sealed) for document in forgotten] == [
+        ("git:cfe00dde46ef", "")
+    ]
+    assert all(document.sealed for document in people.values() if not document.forgotten)
