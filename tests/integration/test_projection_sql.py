@@ -9,7 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from projections.errors import ViewsUnavailable
 from projections.queries import QUERIES
+from projections.store import transaction
+from tests.keeping import pool_of
 
 pytestmark = pytest.mark.anyio
 ROWS = 30_000
@@ -157,3 +160,14 @@ async def test_moving_a_checkpoint_does_not_touch_its_indexes(dsn: str) -> None:
         assert row["hot"] == 40
     finally:
         await connection.close()
+
+
+async def test_a_connection_that_broke_before_its_transaction_is_the_database_away(
+    dsn: str,
+) -> None:
+    async with pool_of(dsn) as pool:
+        connection = await pool.acquire()
+        connection.terminate()
+        with pytest.raises(ViewsUnavailable):
+            async with transaction(connection):
+                pytest.fail("there is no transaction")
