@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.decide import permission
+from engine.decide import permission, stages
 from engine.decide.compare import (
     ADOPTED,
     FOREIGN_FIELDS,
@@ -27,6 +27,7 @@ from engine.decide.compare import (
 )
 from engine.decide.order import in_order, is_protected
 from engine.decide.situation import Situation
+from engine.decide.stages import Step
 from events.catalog import (
     CorrectionPlanned,
     DriftDetected,
@@ -90,26 +91,24 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     if any(item.code == NOT_LISTED for item in found.held):
         return Decision((), waiting="the cluster has not listed every kind yet")
     facts: list[Fact] = [*_drift_facts(situation, found), *_health_facts(situation, found)]
-    approval = permission.approval_of(situation, found)
-    if approval is None:
-        found = permission.withhold_prunes(situation, found)
-        actions = permission.allowed(situation, found)
-    else:
-        actions = permission.proposed(found)
-    hold = permission.hold(situation, found, approval)
-    if actions and hold is None:
+    found, actions, approval = permission.permitted(situation, found)
+    step = stages.step(situation, found, actions)
+    facts += step.ended
+    hold = permission.hold(situation, found, approval, hooks=step.hooks)
+    if step.actions and hold is None:
         wait = permission.back_off(situation)
         if wait:
-            return _meanwhile(situation, facts, actions, wait)
-        facts += [*_lift(situation), _plan(situation, actions, approval)]
+            return _meanwhile(situation, facts, step.actions, wait)
+        facts += [*_lift(situation), _plan(situation, step, actions, approval)]
         return Decision(tuple(facts))
-    hold = hold or _unanswered(situation)
+    until = hold.until if hold else step.until
+    hold = hold or step.hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
     facts += _hold_facts(situation, hold or _left_over(found))
     if is_synced and not _answers_later(situation) and _is_news(situation):
         desired = situation.desired
         facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
-    ends = (hold.until if hold else 0, found.until)
+    ends = (until, found.until)
     return Decision(tuple(facts), until=min((end for end in ends if end), default=0))
 
 
@@ -135,7 +134,8 @@ def _meanwhile(
     if beside and beside.code == STALE and beside.retry_at > situation.now:
         until = min(wait, beside.retry_at)
         return Decision(tuple(facts), until=until, waiting="retrying later")
-    return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
+    plan = _plan(situation, Step(repairs), repairs)
+    return Decision((*facts, replace(plan, cause="drift", attempt=0)))
 
 
 def _without_render(situation: Situation) -> Decision:
@@ -163,7 +163,8 @@ def _withdraw(situation: Situation) -> Decision:
     wait = permission.back_off(situation)
     if wait:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
-    return Decision((*facts, *_lift(situation), _plan(situation, in_order(actions))))
+    every = in_order(actions)
+    return Decision((*facts, *_lift(situation), _plan(situation, Step(every), every)))
 
 
 def _left_over(found: Findings) -> ReconcileHeld | None:
@@ -200,11 +201,18 @@ def _held(held: list[Held]) -> ReconcileHeld:
 
 
 def _plan(
-    situation: Situation, actions: tuple[Action, ...], approval: Approval | None = None
+    situation: Situation,
+    step: Step,
+    every: tuple[Action, ...],
+    approval: Approval | None = None,
 ) -> CorrectionPlanned:
+    """Plan a step; `every` has all that is to be done, hooks left out."""
+    actions = step.actions
     last, synced = situation.corrections.last, situation.target.synced
     attempt = permission.attempt(situation)
-    part, rest = _part(actions, attempt)
+    part = _part(actions, attempt)
+    taken = {action.ref.identity for action in part}
+    rest = tuple(action for action in every if action.ref.identity not in taken)
     repairs = [action.reason in REPAIRS for action in actions]
     drift_only = all(repairs)
     if last and last.code == "abandoned":
@@ -237,21 +245,20 @@ def _plan(
         approval=approval.position if approval else 0,
         remaining=len(rest),
         rest=permission.plan_digest(situation.desired.commit, rest) if approval and rest else "",
+        run=0 if drift_only or not situation.target.assigned else situation.run,
+        stage=step.stage,
     )
 
 
-def _part(
-    actions: tuple[Action, ...], attempt: int
-) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
-    """Return the actions of this plan, and those that are left for the next ones.
+def _part(actions: tuple[Action, ...], attempt: int) -> tuple[Action, ...]:
+    """Return the actions of this plan; those that are left are for the next ones.
 
     The first ones, but each attempt after a failure begins further on, so that actions that fail
     again and again do not keep the others from being tried.
     """
     parts = -(-len(actions) // PLAN_ACTIONS)
     start = (attempt - 1) % max(parts, 1) * PLAN_ACTIONS
-    end = start + PLAN_ACTIONS
-    return actions[start:end], actions[:start] + actions[end:]
+    return actions[start : start + PLAN_ACTIONS]
 
 
 def _case(situation: Situation) -> str:
@@ -337,4 +344,5 @@ def _is_news(situation: Situation) -> bool:
     synced = situation.target.synced
     if synced is None or synced.desired != situation.desired.position:
         return True
-    return situation.open_request is not None or situation.adoption is not None
+    is_asked = situation.open_request is not None or situation.adoption is not None
+    return is_asked or situation.in_run
