@@ -146,6 +146,7 @@ class _Reader:
             recorder=self._recorder,
             clock=_CLOCK,
             settings=_SETTINGS,
+            restored=lambda _: None,
         )
         return KindWatcher(
             api_version, kind, tools, recorded="", alive=_alive, settled=lambda: None

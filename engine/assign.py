@@ -13,8 +13,8 @@ from events.event import Actor, NewEvent, Position
 from events.log import EventLog
 from projections.declared import DECLARED, DeclaredDocument
 from projections.projection import Reader
-from projections.targets import TARGETS, TargetDocument
-from projections.views import Views, read_all
+from projections.targets import TARGETS
+from projections.views import Views, read_all, read_among
 
 logger = logging.getLogger(__name__)
 ACTOR = Actor("engine:assigner")
@@ -33,7 +33,8 @@ class Assigner:
         async with self._views.snapshot() as reader:
             clusters = [item.document for item in await read_all(reader, DECLARED, where=_CLUSTERS)]
             applications = await _applications(reader, streams)
-            known = {stream: await _targets(reader, stream) for stream in applications}
+            found = await read_among(reader, TARGETS, "application", applications)
+            known = {stream: [item.document for item in some] for stream, some in found.items()}
         events = [
             NewEvent(
                 event_id=self._clock.event_id(),
@@ -67,8 +68,3 @@ async def _applications(reader: Reader, streams: Iterable[str]) -> dict[str, Dec
         for item in found
         if item.key in named or item.document.project in projects
     }
-
-
-async def _targets(reader: Reader, application: str) -> list[TargetDocument]:
-    found = await read_all(reader, TARGETS, where={"application": application})
-    return [item.document for item in found]

@@ -18,12 +18,12 @@ from engine.act import Bodies, carry_out
 from engine.decide.decision import Decision, decide, findings, stamped
 from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
+from engine.gather import Situations
 from engine.ports import Clock, ClusterPort
 from engine.queue import MICROS, TargetQueue
-from engine.situations import Inventories, read_situation
 from engine.supervise import AWAY
 from engine.telemetry import spans
-from engine.telemetry.attempt import Attempt, attempt, description
+from engine.telemetry.attempt import Attempt, attempt
 from engine.telemetry.instruments import FAULTS
 from events.catalog import (
     CorrectionAbandoned,
@@ -86,7 +86,7 @@ class Reconciler:
         self._log, self._views, self._clusters = log, views, clusters
         self._bodies, self._clock = bodies, clock
         self._limits, self._backoff, self._check_lease = limits, backoff, check_lease
-        self._inventories = Inventories(log)
+        self._situations = Situations(views, log, clock)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
         self._requests = anyio.CapacityLimiter(limits.requests)
@@ -101,6 +101,7 @@ class Reconciler:
         """Work for ever; cancelled, it leaves plans that a later start finds by fold."""
         async with anyio.create_task_group() as self._group:
             self._group.start_soon(self.queue.run_timers)
+            self._group.start_soon(self._situations.run)
             while True:
                 target = await self.queue.take()
                 self._group.start_soon(self._turn, target)
@@ -155,18 +156,8 @@ class Reconciler:
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
-        said: spans.Attributes = {}
         with spans.span("observe"):
-            async with self._views.snapshot() as reader:
-                situation = await read_situation(
-                    reader,
-                    self._log,
-                    target,
-                    self._clock.now(),
-                    inventories=self._inventories,
-                )
-                if situation is not None:
-                    said = await description(reader, situation)
+            situation, said = await self._situations.of(target)
         spans.annotate(said)
         return situation
 

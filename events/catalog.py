@@ -393,6 +393,10 @@ class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
     """How many more actions there were than one plan holds: they are planned next."""
     rest: str = ""
     """Of an approved plan: the digest of those that remain, which are approved too."""
+    run: int = 0
+    """Which sync this is a step of: the position of what it is for. 0: only drift is put right."""
+    stage: str = ""
+    """Which step of it, where there are several: a wave, or hooks."""
 
 
 class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
@@ -415,6 +419,17 @@ class CorrectionFailed(Fact, frozen=True, omit_defaults=True):
     message: str
     attempt: int
     retry_at: int = 0
+
+
+class HookEnded(Fact, frozen=True, omit_defaults=True):
+    """A hook of a sync has run: `run` and `hook` are as its plan says them."""
+
+    ref: ObjectRef
+    hook: str
+    run: int
+    succeeded: bool
+    message: str = ""
+    seen: int = 0
 
 
 class CorrectionAbandoned(Fact, frozen=True, omit_defaults=True):
@@ -444,6 +459,8 @@ class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
     again: bool = False
+    waits_for: str = ""
+    """The stream of the target that is waited for, where it is one."""
     seen: int = 0
 
 

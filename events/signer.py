@@ -88,7 +88,7 @@ class Signer:
         self._origin, self._keys, self._heads = origin, keys, heads
         self._interval = interval
         self._edge: Edge | None = None
-        self._signed = 0
+        self._signed, self._note = 0, ""
 
     async def run(self) -> None:
         """Sign whenever the log has grown, until cancelled.
@@ -123,14 +123,28 @@ class Signer:
             )
         if head in (self._signed, 0):
             return None
+        await self._is_ours()
         edge = await self._grow(head)
         checkpoint = Checkpoint(self._origin, head, edge.root())
         note = sign(checkpoint.text, self._keys)
         for store in self._heads:
             await store.put(note)
         await self._publish(head, note)
-        self._signed = head
+        self._signed, self._note = head, note
         return note
+
+    async def _is_ours(self) -> None:
+        """Raise `LogCorrupt` where what was published last has gone, as after a failover.
+
+        A copy that lacks it may have grown on past it, and would be signed as if it were this log.
+        """
+        published = await self._proofs.published()
+        size, note = (published.size, published.note) if published else (0, "")
+        if size < self._signed or (size == self._signed and note != self._note):
+            raise LogCorrupt(
+                f"the checkpoint of {self._signed} events is not in the database any more: another "
+                "copy of it was put in place; restore the newest one"
+            )
 
     async def _grow(self, head: Position) -> Edge:
         """Take the tree up to `head`, and store its full tiles on the way."""

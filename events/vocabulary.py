@@ -40,7 +40,7 @@ class ObjectRef(Struct, frozen=True, order=True):
         return f"{place}{self.kind}/{self.name}"
 
 
-class Desired(Struct, frozen=True, order=True):
+class Desired(Struct, frozen=True, order=True, omit_defaults=True):
     """One object of a desired state: its reference as the manifest wrote it, and its digest.
 
     The namespace is "" where the manifest names none; the target's default is filled in when the
@@ -52,6 +52,12 @@ class Desired(Struct, frozen=True, order=True):
     digest: str
     secret: bool = False
     """Whether the body was redacted, so that an apply has to render it again."""
+    wave: int = 0
+    """Its wave: lower ones are applied, and healthy, before higher ones."""
+    hooks: tuple[str, ...] = ()
+    """The phases of a sync that it is a hook of; () for what is no hook."""
+    cleanup: tuple[str, ...] = ()
+    """When a hook's object is deleted."""
 
 
 class Presence(StrEnum):
@@ -170,6 +176,8 @@ class Action(Struct, frozen=True, omit_defaults=True):
     observed: str = ""
     force: bool = False
     wave: int = 0
+    hook: str = ""
+    """The phase of the sync, where this runs or removes a hook."""
 
 
 class Outcome(StrEnum):

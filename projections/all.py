@@ -23,6 +23,7 @@ from projections.sources import SOURCES
 from projections.targets import TARGETS
 from projections.timeline import TIMELINE
 from projections.tokens import TOKENS
+from projections.waiting import WAITING
 
 DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     DECLARED,
@@ -37,6 +38,7 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     TOKENS,
     NOTIFICATIONS,
     FLEET,
+    WAITING,
     PEOPLE,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)

@@ -262,6 +262,15 @@ class MemoryReader:
         """The views."""
         return self._group
 
+    async def among(
+        self, view: Projection[D], index: str, values: Collection[str], *, limit: int
+    ) -> Mapping[str, list[Found[D]]]:
+        """Return, for each of these values of an index, the first documents, in key order.
+
+        Raises ValueError for a limit below 1 and for an index that the view does not have.
+        """
+        return {value: await self.page(view, where={index: value}, limit=limit) for value in values}
+
     async def parked_of(self, view: Projection[Any]) -> Sequence[Parked]:
         """Return everything of a view that is no longer folded."""
         self._of(view)

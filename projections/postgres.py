@@ -234,6 +234,29 @@ class PostgresReader:
         """The views."""
         return self._group
 
+    async def among(
+        self, view: Projection[D], index: str, values: Collection[str], *, limit: int
+    ) -> Mapping[str, list[Found[D]]]:
+        """Return, for each of these values of an index, the first documents, in key order.
+
+        Raises ValueError for a limit below 1 and for an index that the view does not have.
+        """
+        slot = self._slot(view)
+        check_limit(limit)
+        (column,) = check_where(view, {index: ""})
+        found: dict[str, list[Found[D]]] = {value: [] for value in values}
+        rows = await self._session.fetch(
+            f"among_by_{_COLUMNS[column]}",
+            slot.view,
+            slot.generation,
+            [value for value in found if storable(value)],
+            keys_until(""),
+            limit,
+        )
+        for value, *row in rows:
+            found[value].append(self._found(view, row))
+        return found
+
     async def parked_of(self, view: Projection[Any]) -> Sequence[Parked]:
         """Return everything of a view that is no longer folded."""
         return await self._session.parked([self._slot(view)], _EVERYTHING)

@@ -367,10 +367,11 @@ async def transaction(connection: Connection, *, snapshot: bool = False) -> Asyn
 
     Raises `ViewsUnavailable`; what the body raises rolls back, and passes.
     """
-    block = connection.transaction(
-        isolation="repeatable_read" if snapshot else None, readonly=snapshot
-    )
     with reachable():
+        # The connection may have broken since it was taken, which is said here already.
+        block = connection.transaction(
+            isolation="repeatable_read" if snapshot else None, readonly=snapshot
+        )
         await block.start()
     try:
         yield

@@ -37,6 +37,8 @@ from projections.fold import StreamFold, TargetId, names, target_of
 
 SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
 """Holds that leave something over and do not keep a target from being synced."""
+WAITS = frozenset({"wave", "hook-running"})
+"""Holds between the steps of a sync: it goes on by itself."""
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
@@ -102,6 +104,7 @@ class Hold(Struct, frozen=True, omit_defaults=True):
     at: int
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
+    waits_for: str = ""
 
 
 class TargetDocument(Struct, frozen=True, omit_defaults=True):
@@ -126,13 +129,16 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     health: Health = Health.UNKNOWN
     health_message: str = ""
     health_since: int = 0
+    turned: int = 0
+    """The position of the last rollback, or of its end: what is desired may be an old render."""
+    turned_at: int = 0
 
 
 class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 2
+    version = 3
     document = TargetDocument
     types = names(
         (
@@ -227,9 +233,9 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 fact.reason,
                 event.recorded_at,
             )
-            return replace(document, pin=pin)
+            return replace(document, pin=pin, turned=event.position, turned_at=event.recorded_at)
         case RollbackLifted():
-            return replace(document, pin=None)
+            return replace(document, pin=None, turned=event.position, turned_at=event.recorded_at)
         case Suspended():
             return replace(document, suspended=suspension(event, fact))
         case Resumed():
@@ -247,6 +253,7 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 event.recorded_at,
                 fact.until,
                 fact.objects,
+                fact.waits_for,
             )
             return replace(document, hold=hold)
         case HoldLifted():

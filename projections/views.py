@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +14,8 @@ from projections.projection import Found, Projection, Reader, SubjectIndex
 
 D = TypeVar("D", bound=Struct)
 _PAGE = 1000
+_TOGETHER = 20
+"""Values of an index whose documents are read together."""
 
 
 class PresentReader(Reader, Protocol):
@@ -22,6 +24,15 @@ class PresentReader(Reader, Protocol):
     @property
     def group(self) -> Group:
         """The views."""
+        ...
+
+    async def among(
+        self, view: Projection[D], index: str, values: Collection[str], *, limit: int
+    ) -> Mapping[str, list[Found[D]]]:
+        """Return, for each of these values of an index, the first documents, in key order.
+
+        Raises ValueError for a limit below 1 and for an index that the view does not have.
+        """
         ...
 
     async def parked_of(self, view: Projection[Any]) -> Sequence[Parked]:
@@ -86,3 +97,18 @@ async def read_all(
         found += page
         if len(page) < _PAGE:
             return found
+
+
+async def read_among(
+    reader: PresentReader, view: Projection[D], index: str, values: Iterable[str]
+) -> dict[str, list[Found[D]]]:
+    """Read every document that has one of these values of an index, in key order, by the value."""
+    wanted = list(dict.fromkeys(values))
+    found: dict[str, list[Found[D]]] = {value: [] for value in wanted}
+    for start in range(0, len(wanted), _TOGETHER):
+        some = wanted[start : start + _TOGETHER]
+        found.update(await reader.among(view, index, some, limit=_PAGE // len(some)))
+        for value in some:
+            if len(found[value]) == _PAGE // len(some):
+                found[value] = await read_all(reader, view, where={index: value})
+    return found

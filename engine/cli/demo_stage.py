@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,21 @@ class DemoFailed(Exception):
 
 
 class Stage:
-    """Processes, folders, and a client of the product's own API."""
+    """Processes, folders, and a client of the product's own API.
 
-    def __init__(self, folder: Path, clusters: list[str]) -> None:
+    `environment` is set for the engine beside this process's own.
+    """
+
+    def __init__(
+        self, folder: Path, clusters: list[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self.clusters = folder, clusters
+        self._environment = environment
         for name in ("git", "kube"):
             (folder / name).mkdir(parents=True)
         self.repository = DemoRepository(folder / "git" / "shop.git")
         self.kubeconfig = folder / "kube" / "config"
+        self.kept = folder / "kube" / "state.json"
         self.data_dir = folder / "data"
         self.url = ""
         self._engine: Process | None = None
@@ -49,7 +57,7 @@ class Stage:
         await self.start_engine()
 
     async def start_clusters(self) -> None:
-        """Start the clusters, empty; another time where they were before."""
+        """Start the clusters, with what `crash_clusters` kept; another time where they were."""
         port = self._simulated.rpartition(":")[2] or "0"
         self._simulator = await _start(
             "engine.simulator",
@@ -59,6 +67,8 @@ class Stage:
             str(self.kubeconfig),
             "--port",
             port,
+            "--state",
+            str(self.kept),
             stdout=subprocess.PIPE,
         )
         assert self._simulator.stdout is not None
@@ -85,6 +95,7 @@ class Stage:
             "--allow-unconfined",
             stdout=subprocess.DEVNULL,
             stderr=log,
+            env={**os.environ, **(self._environment or {})},
         )
         log.close()
         with anyio.move_on_after(_START):
@@ -118,7 +129,14 @@ class Stage:
     async def kill_clusters(self) -> None:
         """Kill the clusters with SIGKILL; what was in them is gone."""
         assert self._simulator is not None
+        self.kept.unlink(missing_ok=True)
         self._simulator.send_signal(signal.SIGKILL)
+        await self._simulator.wait()
+
+    async def crash_clusters(self) -> None:
+        """Kill the clusters with SIGKILL, between two requests; what was in them is kept."""
+        assert self._simulator is not None
+        self._simulator.send_signal(signal.SIGUSR1)
         await self._simulator.wait()
 
     async def close(self) -> None:
@@ -180,9 +198,13 @@ class Stage:
             raise DemoFailed(f"kubectl {' '.join(words)}: {done.stderr.decode().strip()}")
         return done.stdout.decode()
 
+    def simulated_url(self, cluster: str) -> str:
+        """Where a cluster's API is."""
+        return f"{self._simulated}/c/{cluster}"
+
     async def simulated(self, cluster: str, method: str, path: str, body: object = None) -> Any:
         """Use a simulated cluster's own controls."""
-        url = f"{self._simulated}/c/{cluster}/_sim/{path}"
+        url = f"{self.simulated_url(cluster)}/_sim/{path}"
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, url, json=body) as answer,

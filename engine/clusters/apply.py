@@ -22,6 +22,7 @@ from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.look import Look, look
 from engine.clusters.memory import Entry, Held, Memory
 from engine.clusters.observe import Observer
+from engine.clusters.status import lacks_namespace
 from engine.clusters.wire import Garbage, Response, header, object_of
 from engine.objects.displaced import taken_over
 from engine.objects.identity import ObjectRefused
@@ -71,10 +72,12 @@ class Deeds:
         redactor: Redactor,
         desired_body: DesiredBody | None,
         trouble: Callable[[], None],
+        contradicted: Callable[[str, str], None],
     ) -> None:
         self._connection, self._discovery = connection, discovery
         self._memory, self._observer, self._redactor = memory, observer, redactor
         self._desired_body, self._trouble = desired_body, trouble
+        self._contradicted = contradicted
 
     async def apply(self, request: ApplyRequest) -> Answer:
         """Apply. Every failure is an answer."""
@@ -201,6 +204,7 @@ class Deeds:
             answer = deed.refused(response, secret)
             if response.status == 404:
                 self._discovery.forget(request.ref.api_version)
+                self._missing_namespace(request.ref, response)
             if answer.outcome is Outcome.INVALID and request.force and not taken:
                 taken = await self._taken_over(request, before, path)
                 if taken is not None:
@@ -214,6 +218,12 @@ class Deeds:
                 return answer
             before = moved
         return deed.stale("The object's status changes faster than it can be applied.")
+
+    def _missing_namespace(self, ref: ObjectRef, response: Response) -> None:
+        """Say so where the server does not have a namespace that was observed to be there."""
+        entry = self._memory.get(ObjectRef("v1", "Namespace", "", ref.namespace))
+        if entry and entry.presence is not Presence.ABSENT and lacks_namespace(response):
+            self._contradicted("v1", "Namespace")
 
     async def _delete(
         self, info: KindInfo, ref: ObjectRef, uid: str, version: str, observed: str

@@ -119,6 +119,7 @@ class Cluster:
             redactor=redactor,
             desired_body=desired_body,
             trouble=self._contact.trouble,
+            contradicted=self._contradicted,
         )
         self._tools = Tools(
             connection=self._connection,
@@ -129,6 +130,7 @@ class Cluster:
             recorder=self._recorder,
             clock=clock,
             settings=settings,
+            restored=self._restored,
         )
         self._wanted: dict[str, frozenset[tuple[str, str]]] = {}
         self._users: Counter[tuple[str, str]] = Counter()
@@ -314,6 +316,15 @@ class Cluster:
         self._was_lost = True
         for watcher in self._watchers.values():
             watcher.distrust()
+
+    def _contradicted(self, api_version: str, kind: str) -> None:
+        """List a kind afresh whose watch did not say what the server said otherwise."""
+        if watcher := self._watchers.get((api_version, kind)):
+            watcher.distrust()
+
+    def _restored(self, version: str) -> None:
+        for watcher in self._watchers.values():
+            watcher.suspect(version)
 
     def _confirmation(self) -> ObservationConfirmed:
         readable = {

@@ -147,7 +147,16 @@ def _is_about_uid(status: Status) -> bool:
     return any(cause.field == "metadata.uid" for cause in status.causes)
 
 
+def lacks_namespace(response: Response) -> bool:
+    """Whether a refusal is for want of the namespace."""
+    return response.status == 404 and _is_about_namespace(status_of(response.body))
+
+
+def _is_about_namespace(status: Status) -> bool:
+    return status.details is not None and status.details.kind == "namespaces"
+
+
 def _missing(status: Status, said: str) -> str:
-    if status.details is not None and status.details.kind == "namespaces":
+    if status.details is not None and _is_about_namespace(status):
         return f"The namespace {printable(status.details.name)!r} does not exist."
     return f"The cluster does not know this path: {said}"

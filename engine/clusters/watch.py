@@ -55,6 +55,8 @@ class Tools(Struct, frozen=True):
     recorder: Recorder
     clock: Clock
     settings: ClusterSettings
+    restored: Callable[[str], None]
+    """Told the version of a store that is older than it was."""
 
 
 class _Gone(Exception):
@@ -117,6 +119,14 @@ class KindWatcher:
         self._version = None
         # Its watch may hang on a connection that is dead and does not know it.
         self._watching.cancel()
+
+    def suspect(self, version: str) -> None:
+        """Distrust the watch where it is from after a version that the store has only now.
+
+        Such a watch is silent until the store is there again, whatever happens.
+        """
+        if is_older(version, self._highest):
+            self.distrust()
 
     async def run(self) -> None:
         """Observe for ever."""
@@ -234,6 +244,7 @@ class KindWatcher:
         # A watch from a version that is yet to come would be silent until then.
         self._version = None
         self._watching.cancel()
+        self._tools.restored(version)
 
     async def _take(self, found: Page) -> set[str]:
         items = [bytes(item) for item in found.items or ()]

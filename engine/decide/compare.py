@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, field
 
-from engine.decide.order import is_protected, wave_of
+from engine.decide.order import is_protected, runs_to_completion, wave_of
 from engine.decide.situation import Situation
 from engine.objects.health import worst
 from engine.objects.kept import Kept, differences
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
+from engine.objects.staging import SKIP
 from events.vocabulary import (
     Action,
     Desired,
@@ -58,7 +59,11 @@ class Held(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """What a comparison found: `changes` come from Git, `repairs` mend drift, `prunes` delete."""
+    """What a comparison found: `changes` come from Git, `repairs` mend drift, `prunes` delete.
+
+    `waves` has the waves other than 0, by identity; `unwell` what is there and not healthy yet;
+    `hooks` the hooks among what is desired, each with its place on the cluster.
+    """
 
     changes: list[Action]
     repairs: list[Action]
@@ -67,29 +72,54 @@ class Findings(Struct):
     held: list[Held]
     health: Health
     health_message: str
+    waves: dict[str, int] = field(default_factory=dict)
+    unwell: list[Unwell] = field(default_factory=list)
+    hooks: list[tuple[Desired, ObjectRef]] = field(default_factory=list)
+
+
+class Unwell(Struct, frozen=True):
+    """An object that later waves wait for."""
+
+    wave: int
+    ref: ObjectRef
+    health: Health
 
 
 def compare(situation: Situation) -> Findings:
     """Compare every desired and every observed object of a target that is assigned."""
     found = Findings([], [], [], [], [], Health.HEALTHY, "")
     healths: list[tuple[Health, str]] = []
-    expected: set[str] = set()
+    seen: set[str] = set()
+    expected = {hook.ref.identity for hook in situation.corrections.hooks}
     for desired in situation.inventory:
+        if SKIP in desired.hooks:
+            continue
         kind = situation.kind(desired.ref)
         if kind is None or kind.code:
             found.held.append(held := _unknown(desired.ref, kind))
             healths.append((Health.UNKNOWN, f"{desired.ref}: {held.message}"))
+            found.unwell.append(Unwell(desired.wave, desired.ref, Health.UNKNOWN))
             expected |= situation.places(desired.ref)
             continue
         ref = situation.placed(desired.ref, kind)
-        if ref.identity in expected:
+        if desired.hooks:
+            found.hooks.append((desired, ref))
+            if not runs_to_completion(ref):
+                expected.add(ref.identity)
+            continue
+        if ref.identity in seen:
             message = f"{ref} is in the desired state twice once its namespace is filled in"
             found.held.append(Held(ref, "duplicate-object", message))
             continue
+        seen.add(ref.identity)
         expected.add(ref.identity)
+        if desired.wave:
+            found.waves[ref.identity] = desired.wave
         observed = situation.observed.get(ref.identity)
         _compare_object(situation, found, desired, ref, observed)
-        healths.append(_health(ref, observed))
+        healths.append(health := _health(ref, observed))
+        if health[0] not in (Health.HEALTHY, Health.SUSPENDED):
+            found.unwell.append(Unwell(desired.wave, ref, health[0]))
     for observed in extras(situation, expected):
         _compare_extra(situation, found, observed)
     found.health = worst(health for health, _ in healths)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.decide import permission
+from engine.decide import permission, stages
 from engine.decide.compare import (
     DRIFTED,
     NOT_LISTED,
@@ -25,6 +25,7 @@ from engine.decide.compare import (
 )
 from engine.decide.order import in_order, is_protected
 from engine.decide.situation import Situation
+from engine.decide.stages import Step
 from events.catalog import (
     CorrectionPlanned,
     DriftDetected,
@@ -45,6 +46,7 @@ DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
 PLAN_ACTIONS = 250
 """How many actions one plan holds, so that its outcome fits into one event; the others follow."""
+_ON_THE_WAY = (Health.PROGRESSING, Health.MISSING)
 HOLD_LISTED = 20
 """How many objects a hold names."""
 STALE = str(Outcome.STALE)
@@ -86,26 +88,24 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     if any(item.code == NOT_LISTED for item in found.held):
         return Decision((), waiting="the cluster has not listed every kind yet")
     facts: list[Fact] = [*_drift_facts(situation, found.drift), *_health_facts(situation, found)]
-    approval = permission.approval_of(situation, found)
-    if approval is None:
-        found = permission.withhold_prunes(situation, found)
-        actions = permission.allowed(situation, found)
-    else:
-        actions = permission.proposed(found)
-    hold = permission.hold(situation, found, approval)
-    if actions and hold is None:
+    found, actions, approval = permission.permitted(situation, found)
+    step = stages.step(situation, found, actions)
+    facts += step.ended
+    hold = permission.hold(situation, found, approval, hooks=step.hooks)
+    if step.actions and hold is None:
         wait = permission.back_off(situation)
         if wait:
-            return _meanwhile(situation, facts, actions, wait)
-        facts += [*_lift(situation), _plan(situation, actions, approval)]
+            return _meanwhile(situation, facts, step.actions, wait)
+        facts += [*_lift(situation), _plan(situation, step, actions, approval)]
         return Decision(tuple(facts))
-    hold = hold or _unanswered(situation)
+    until = hold.until if hold else step.until
+    hold = hold or step.hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
     facts += _hold_facts(situation, hold or _left_over(found))
     if is_synced and not _answers_later(situation) and _is_news(situation):
         desired = situation.desired
         facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
-    return Decision(tuple(facts), until=hold.until if hold else 0)
+    return Decision(tuple(facts), until=until)
 
 
 def stamped(facts: Iterable[Fact], seen: int) -> list[Fact]:
@@ -130,7 +130,8 @@ def _meanwhile(
     if beside and beside.code == STALE and beside.retry_at > situation.now:
         until = min(wait, beside.retry_at)
         return Decision(tuple(facts), until=until, waiting="retrying later")
-    return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))
+    plan = _plan(situation, Step(repairs), repairs)
+    return Decision((*facts, replace(plan, cause="drift", attempt=0)))
 
 
 def _without_render(situation: Situation) -> Decision:
@@ -158,7 +159,8 @@ def _withdraw(situation: Situation) -> Decision:
     wait = permission.back_off(situation)
     if wait:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
-    return Decision((*facts, *_lift(situation), _plan(situation, in_order(actions))))
+    every = in_order(actions)
+    return Decision((*facts, *_lift(situation), _plan(situation, Step(every), every)))
 
 
 def _left_over(found: Findings) -> ReconcileHeld | None:
@@ -194,11 +196,18 @@ def _held(held: list[Held]) -> ReconcileHeld:
 
 
 def _plan(
-    situation: Situation, actions: tuple[Action, ...], approval: Approval | None = None
+    situation: Situation,
+    step: Step,
+    every: tuple[Action, ...],
+    approval: Approval | None = None,
 ) -> CorrectionPlanned:
+    """Plan a step; `every` has all that is to be done, hooks left out."""
+    actions = step.actions
     last, synced = situation.corrections.last, situation.target.synced
     attempt = permission.attempt(situation)
-    part, rest = _part(actions, attempt)
+    part = _part(actions, attempt)
+    taken = {action.ref.identity for action in part}
+    rest = tuple(action for action in every if action.ref.identity not in taken)
     repairs = [action.reason == DRIFTED for action in actions]
     drift_only = all(repairs)
     if last and last.code == "abandoned":
@@ -230,21 +239,20 @@ def _plan(
         approval=approval.position if approval else 0,
         remaining=len(rest),
         rest=permission.plan_digest(situation.desired.commit, rest) if approval and rest else "",
+        run=0 if drift_only or not situation.target.assigned else situation.run,
+        stage=step.stage,
     )
 
 
-def _part(
-    actions: tuple[Action, ...], attempt: int
-) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
-    """Return the actions of this plan, and those that are left for the next ones.
+def _part(actions: tuple[Action, ...], attempt: int) -> tuple[Action, ...]:
+    """Return the actions of this plan; those that are left are for the next ones.
 
     The first ones, but each attempt after a failure begins further on, so that actions that fail
     again and again do not keep the others from being tried.
     """
     parts = -(-len(actions) // PLAN_ACTIONS)
     start = (attempt - 1) % max(parts, 1) * PLAN_ACTIONS
-    end = start + PLAN_ACTIONS
-    return actions[start:end], actions[:start] + actions[end:]
+    return actions[start : start + PLAN_ACTIONS]
 
 
 def _case(situation: Situation) -> str:
@@ -276,11 +284,12 @@ def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact
 def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
     """Say how the target fares where that changed.
 
-    On the way to healthy the message counts pods and rises with each: it is no news by itself.
+    On the way to healthy the message counts pods and rises with each, or names the first of those
+    that are still missing: it is no news by itself.
     """
     target = situation.target
     is_news = found.health_message != target.health_message
-    if found.health is not target.health or (is_news and found.health is not Health.PROGRESSING):
+    if found.health is not target.health or (is_news and found.health not in _ON_THE_WAY):
         yield HealthChanged(found.health, found.health_message)
 
 
@@ -311,4 +320,4 @@ def _is_news(situation: Situation) -> bool:
     synced = situation.target.synced
     if synced is None or synced.desired != situation.desired.position:
         return True
-    return situation.open_request is not None
+    return situation.open_request is not None or situation.in_run

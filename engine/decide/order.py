@@ -49,6 +49,14 @@ PROTECTED = frozenset(
 """(group, kind) of what is never deleted because it is no longer declared: what hangs on them."""
 
 
+_COMPLETING = frozenset({("batch", "Job"), ("", "Pod")})
+
+
+def runs_to_completion(ref: ObjectRef) -> bool:
+    """Whether an object runs once: a hook of this kind is another object at each sync."""
+    return (ref.group, ref.kind) in _COMPLETING
+
+
 def wave_of(ref: ObjectRef, verb: Verb) -> int:
     """Return an action's place: lower waves are done, whole, before higher ones."""
     wave = _BY_KIND.get((ref.group, ref.kind))

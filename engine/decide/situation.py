@@ -25,6 +25,18 @@ from projections.sources import SourceDocument
 from projections.targets import Pin, Request, TargetDocument
 
 
+class Dependency(Struct, frozen=True):
+    """Another application that has to be synced and healthy on the same cluster first.
+
+    `stands` says how it is otherwise, for example "out-of-sync, healthy"; `stream` is its target's.
+    """
+
+    name: str
+    stream: str
+    met: bool
+    stands: str
+
+
 class Situation(Struct, frozen=True, kw_only=True, dict=True):
     """What is known of one target at position `seen`.
 
@@ -45,6 +57,7 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
     bodies: Mapping[str, bytes]
     seen: int
     now: int
+    dependencies: tuple[Dependency, ...] = ()
 
     @property
     def id(self) -> TargetId:
@@ -99,6 +112,32 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
             and not (self.source.requested_failed and self.source.failure)
             and self.is_current
         )
+
+    @cached_property
+    def run(self) -> int:
+        """Which sync the target is in, or was in last: the position of what it is for.
+
+        A render, a rollback or its end, or a person's request once the look that it asks for has
+        happened. Never less than that of a sync that was begun.
+        """
+        target, request = self.target, self.target.request
+        is_turn = request is not None and (self.open_request is None or self.is_fetched)
+        asked = request.position if request and is_turn else 0
+        wanted = target.pin.position if target.pin else max(self.desired.position, target.turned)
+        return max(wanted, asked, self.corrections.run)
+
+    @property
+    def in_run(self) -> bool:
+        """Whether that sync has not come to its end yet."""
+        synced = self.target.synced
+        return not (
+            synced and synced.position > self.run and synced.desired == self.desired.position
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the target has never been synced, so that this is its installation."""
+        return self.target.synced is None
 
     def kind(self, ref: ObjectRef) -> KindState | None:
         """Return what is known of an object's kind on the cluster."""

@@ -251,6 +251,18 @@ class Retry(Model, frozen=True):
     ] = None
 
 
+class Waves(Model, frozen=True):
+    """How long a wave may take to be healthy before the next one, and what then."""
+
+    timeout: Annotated[
+        Duration, Meta(description="How long a wave's objects may take to be healthy.")
+    ] = "10m"
+    on_failure: Annotated[
+        Literal["stop", "continue"],
+        Meta(description="What becomes of the sync after that: it stops, or goes on all the same."),
+    ] = "stop"
+
+
 class Sync(Model, frozen=True):
     """When differences are corrected. `selfHeal`: also those that no commit explains.
 
@@ -283,6 +295,9 @@ class Sync(Model, frozen=True):
         tuple[Window, ...], Meta(max_length=50, description="When syncs are allowed, or denied.")
     ] = ()
     retry: Annotated[Retry, Meta(description="How failed corrections are tried again.")] = Retry()
+    waves: Annotated[
+        Waves, Meta(description="How waves wait for each other, where there are several.")
+    ] = Waves()
 
 
 class ApplicationSpec(Model, frozen=True):
@@ -292,6 +307,15 @@ class ApplicationSpec(Model, frozen=True):
     targets: Annotated[Targets, Meta(description="Which clusters it goes to.")]
     render: Annotated[Render, Meta(description="How manifests become objects.")] = Render()
     sync: Annotated[Sync, Meta(description="When differences are corrected.")] = Sync()
+    depends_on: Annotated[
+        tuple[Name, ...],
+        Meta(
+            max_length=50,
+            description="Applications of its project that have to be synced and healthy on the "
+            "same cluster first.",
+            examples=[["database"]],
+        ),
+    ] = ()
     on_removal: Annotated[
         Literal["leave", "cascade"],
         Meta(description="What becomes of its objects when a control repository drops its file."),

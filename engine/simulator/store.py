@@ -146,6 +146,22 @@ class Store:
         for watcher in self._watchers.get(key, ()):
             watcher.offer(event)
 
+    def everything(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return all objects, by group and plural."""
+        return [
+            (*key, stored.item) for key, table in self._tables.items() for stored in table.values()
+        ]
+
+    def fill(self, version: int, objects: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+        """Hold these instead, by group and plural, as of a version; earlier history is gone."""
+        self._tables.clear()
+        self._history.clear()
+        for group, plural, item in objects:
+            metadata = item["metadata"]
+            name = (metadata.get("namespace", ""), metadata["name"])
+            self._tables.setdefault((group, plural), {})[name] = Stored(item)
+        self.version = self.oldest = version
+
     def since(self, key: Key, version: int) -> list[Event]:
         """Changes of a resource after a version; raises HistoryExpiredError when it is too old."""
         if version < self.oldest:

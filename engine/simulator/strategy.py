@@ -26,9 +26,13 @@ _TEMPLATES = "deprecated.daemonset.template.generation"
 class Addresses:
     """Hands out cluster IPs and node ports, one after the other."""
 
-    def __init__(self) -> None:
-        self._address = 1
-        self._port = 29_999
+    def __init__(self, address: int = 1, port: int = 29_999) -> None:
+        self._address, self._port = address, port
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """What was handed out last: it makes another one that goes on."""
+        return self._address, self._port
 
     def address(self) -> str:
         """The next cluster IP."""

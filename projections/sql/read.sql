@@ -43,6 +43,36 @@ WHERE view = $1 AND generation = $2 AND i2 IS NOT NULL
   AND ($8::text IS NULL OR i0 = $8) AND ($9::text IS NULL OR i1 = $9)
 ORDER BY i2, key LIMIT $7
 
+-- name: among_by_first
+SELECT w.value, d.key, d.position, d.document
+FROM unnest($3::text[]) AS w (value)
+CROSS JOIN LATERAL (
+    SELECT key, position, document FROM view_document
+    WHERE view = $1 AND generation = $2 AND i0 IS NOT NULL
+      AND (i0, key) >= (w.value, '') AND (i0, key) < (w.value, $4)
+    ORDER BY i0, key LIMIT $5
+) AS d
+
+-- name: among_by_second
+SELECT w.value, d.key, d.position, d.document
+FROM unnest($3::text[]) AS w (value)
+CROSS JOIN LATERAL (
+    SELECT key, position, document FROM view_document
+    WHERE view = $1 AND generation = $2 AND i1 IS NOT NULL
+      AND (i1, key) >= (w.value, '') AND (i1, key) < (w.value, $4)
+    ORDER BY i1, key LIMIT $5
+) AS d
+
+-- name: among_by_third
+SELECT w.value, d.key, d.position, d.document
+FROM unnest($3::text[]) AS w (value)
+CROSS JOIN LATERAL (
+    SELECT key, position, document FROM view_document
+    WHERE view = $1 AND generation = $2 AND i2 IS NOT NULL
+      AND (i2, key) >= (w.value, '') AND (i2, key) < (w.value, $4)
+    ORDER BY i2, key LIMIT $5
+) AS d
+
 -- name: count
 SELECT count(*) FROM view_document
 WHERE view = $1 AND generation = $2 AND key >= $3 AND key < $4

@@ -23,7 +23,7 @@ from projections.asof import as_of
 from projections.batch import Group, Parked
 from projections.errors import AheadOfViews
 from projections.memory import MemoryViews
-from projections.views import Views
+from projections.views import Views, read_all, read_among
 from tests.databases import fresh_database
 from tests.keeping import (
     append,
@@ -150,6 +150,24 @@ async def test_documents_of_several_views_are_read_at_once(world: World) -> None
             assert (TALLIES.name, "a") in there
     async with world.views.snapshot() as reader:
         assert len(await reader.get_each(wanted)) == len(wanted) - 3
+
+
+async def test_documents_with_one_of_several_values_of_an_index_are_read_at_once(
+    world: World,
+) -> None:
+    keys = [f"k{number:03}" for number in range(130)]
+    await world.append(named(keys), named(["a", "b"], "twice"), named(["a", "c"], "thrice"))
+    await world.views.reached(Position(3))
+    values = ["odd", "even", "none", "un\0storable", "odd"]
+    async with world.views.snapshot() as reader:
+        found = await read_among(reader, TALLIES, "parity", values)
+        assert found == {
+            value: await read_all(reader, TALLIES, where={"parity": value}) for value in values
+        }
+        assert len(found["odd"]) == 132
+        assert len((await reader.among(TALLIES, "parity", ["odd"], limit=3))["odd"]) == 3
+        with pytest.raises(ValueError, match="no index nonsense"):
+            await reader.among(TALLIES, "nonsense", ["odd"], limit=3)
 
 
 async def test_a_document_that_is_taken_away_is_gone_and_can_come_back(world: World) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from projections.errors import ViewsUnavailable
 from projections.queries import QUERIES
+from projections.store import transaction
+from tests.keeping import pool_of
 
 pytestmark = pytest.mark.anyio
 ROWS = 30_000
@@ -63,6 +66,8 @@ HOT: dict[str, tuple[str, list[Any]]] = {
         "view_document_i2",
         ["one", 1, "rare", "", "\U0010ffff", "", 500, None, None],
     ),
+    "among_by_second": ("view_document_i1", ["one", 1, ["w7", "w8"], "\U0010ffff", 500]),
+    "among_by_third": ("view_document_i2", ["one", 1, ["rare", "none"], "\U0010ffff", 500]),
     "count_by_third": ("view_document_i2", ["one", 1, "rare", "", "\U0010ffff", None, None]),
     "tally_by_second": (
         "view_document_i1",
@@ -155,3 +160,14 @@ async def test_moving_a_checkpoint_does_not_touch_its_indexes(dsn: str) -> None:
         assert row["hot"] == 40
     finally:
         await connection.close()
+
+
+async def test_a_connection_that_broke_before_its_transaction_is_the_database_away(
+    dsn: str,
+) -> None:
+    async with pool_of(dsn) as pool:
+        connection = await pool.acquire()
+        connection.terminate()
+        with pytest.raises(ViewsUnavailable):
+            async with transaction(connection):
+                pytest.fail("there is no transaction")

@@ -320,6 +320,20 @@ async def test_a_running_signer_stops_where_an_older_copy_is_put_under_it(room: 
         await signer.step()
 
 
+async def test_an_older_copy_that_has_grown_on_is_never_signed_over(room: Room) -> None:
+    signer = await room.signer()
+    await room.append(10)
+    await signer.step()
+    kept = await room.head.get()
+    await truncate(room, 5)
+    async with room_on(room.dsn, room.settings.directory) as fork:
+        await fork.append(20)
+    room.log._known = Position(0)
+    with pytest.raises(LogCorrupt, match="another copy"):
+        await signer.step()
+    assert await room.head.get() == kept
+
+
 class Failing:
     """A place for heads that is full or away as long as `broken` says."""
 

@@ -16,4 +16,4 @@ async def test_after_a_round_of_random_faults_everything_is_right_again(
 ) -> None:
     seed = pytestconfig.getoption("seed")
     print(f"--seed {seed}")
-    assert await soak(tmp_path, seed, minutes=0, say=print, deeds=8) == 1
+    assert await soak(tmp_path, seed, minutes=0, say=print, deeds=10, clusters=3) == 1

@@ -366,7 +366,7 @@ def test_what_came_too_late_beside_what_failed_does_not_wait_for_it() -> None:
 
 def test_the_message_of_a_rising_target_is_not_news_and_of_a_degraded_one_is() -> None:
     stored = Stored()
-    for health, expected in ((Health.PROGRESSING, 0), (Health.DEGRADED, 1)):
+    for health, expected in ((Health.PROGRESSING, 0), (Health.MISSING, 0), (Health.DEGRADED, 1)):
         there = observed(stored, MAP, health=health, message="2 of 3")
         known = target(synced=SYNCED, health=health, health_message="1 of 3")
         facts = decide(situation({MAP: "one"}, [there], stored, target=known)).facts
