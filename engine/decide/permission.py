@@ -162,10 +162,10 @@ def back_off(situation: Situation) -> int:
 def is_news_since(situation: Situation, last: Ended) -> bool:
     """Whether something happened after a correction that makes another try worth while.
 
-    A render, a declaration, a request, an approval, a rollback, a cluster that is back.
+    A render, a declaration, a request, an approval, a rollback, a take-over, a cluster back.
     """
     application, target = situation.application, situation.target
-    asked = (application, target.request, target.approval, target.pin)
+    asked = (application, target.request, target.approval, target.pin, target.adoption)
     news = max(situation.desired.position, *(each.position if each else 0 for each in asked))
     return news > last.position or situation.cluster.since > last.at
 
