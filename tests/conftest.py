@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person ask for more than `make test` has time for."""
     group = parser.getgroup("trueup")
     group.addoption("--kills", type=int, default=3, help="kills in one rollout (test_kills.py)")
+    group.addoption("--held-appends", type=int, default=2000, help="see test_held_transaction.py")
     group.addoption("--seed", type=int, default=20261123, help="seed of the moments of the kills")
 
 

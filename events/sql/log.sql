@@ -32,10 +32,15 @@ SELECT greatest(
     (SELECT recorded_at FROM events WHERE position >= $1 ORDER BY position DESC LIMIT 1))
 
 -- name: version
-SELECT version FROM stream_head WHERE stream = $1
+-- From the end of the index: earlier states of the row may have to be kept for others.
+SELECT version FROM stream_head WHERE stream = $1 ORDER BY version DESC LIMIT 1
 
 -- name: versions
-SELECT stream, version FROM stream_head WHERE stream = ANY($1::text[])
+SELECT h.stream, h.version
+FROM unnest($1::text[]) AS asked (stream) CROSS JOIN LATERAL (
+    SELECT s.stream, s.version FROM stream_head AS s
+    WHERE s.stream = asked.stream ORDER BY s.version DESC LIMIT 1
+) AS h
 
 -- name: known_ids
 SELECT i.id::text, i.position, e.version, e.stream, e.type, e.schema, e.actor, e.causation,
