@@ -1,4 +1,4 @@
-"""Clusters that hang, refuse for a while or fail: others keep their pace, and what is asked is done.
+"""Clusters that hang, refuse for a while or fail: others keep their pace, what is asked is done.
 
 Nothing is timed: what others do is counted while one cluster answers nothing at all.
 """
