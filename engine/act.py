@@ -138,6 +138,8 @@ async def _place(
 async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str, Any]]) -> Answer:
     if action.verb is Verb.DELETE:
         return await port.delete(action.ref, action.uid, action.resource_version, action.observed)
+    if action.verb is Verb.REMOVE:
+        return await port.remove_fields(action.ref, action.uid, action.observed, action.paths)
     return await port.apply(
         ApplyRequest(
             ref=action.ref,
@@ -147,6 +149,10 @@ async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str,
             uid=action.uid,
             resource_version=action.resource_version,
             observed=action.observed,
+            leave=action.leave,
+            adopt=action.adopt,
+            managers=action.managers,
+            owners=action.owners,
         )
     )
 
@@ -251,6 +257,7 @@ def _done(actions: Sequence[Action], answers: dict[int, Answer]) -> Done:
                 mutated=tuple(answer.mutated),
                 message=answer.message,
                 managers=answer.managers,
+                left=tuple(rule for rule in action.leave if not rule.adopted),
             )
         )
     retry_after = max((answer.retry_after or 0.0 for answer in answers.values()), default=0.0)

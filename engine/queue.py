@@ -22,10 +22,12 @@ from engine.telemetry.spans import Cause
 from projections.fold import TargetId
 
 MICROS = 1_000_000
-_PATIENCE = 5 * MICROS
-"""How long a target that is worked on counts in the total: one that takes longer waits itself."""
+_PATIENCE = 5.0
+"""Seconds that a target at work counts in the total: one that takes longer waits itself."""
 _CAUSES = 16
 """Events that are kept as the reasons why one target waits."""
+_SET_BACK, _LONGEST = 1.0, 60.0
+"""Seconds: by how much a clock is set back, and not merely slewed; and the longest sleep."""
 
 
 class Call(Struct):
@@ -53,7 +55,7 @@ class TargetQueue:
         self._aside_first = False
         self._waiting: set[TargetId] = set()
         self._working: set[TargetId] = set()
-        self._counted: OrderedDict[TargetId, int] = OrderedDict()
+        self._counted: OrderedDict[TargetId, float] = OrderedDict()
         self._is_full = False
         self._again: dict[TargetId, bool] = {}
         self._calls: dict[TargetId, Call] = {}
@@ -131,9 +133,13 @@ class TargetQueue:
 
     async def run_timers(self) -> None:
         """Add targets when their time comes; run for as long as the queue is used."""
+        now, at = self._clock.now(), self._clock.monotonic()
         while True:
             self._sooner = anyio.Event()
-            now = self._clock.now()
+            expected = now + (self._clock.monotonic() - at) * MICROS
+            now, at = self._clock.now(), self._clock.monotonic()
+            if expected - now > _SET_BACK * MICROS:
+                self._move(int(now - expected))
             while self._later and self._later[0][0] <= now:
                 when, target = heapq.heappop(self._later)
                 if self._due.get(target) == when:
@@ -142,15 +148,25 @@ class TargetQueue:
             if self._let_go_of_late():
                 self._is_full = False
                 self._signal()
-            times = [self._later[0][0]] if self._later else []
+            waits: list[float] = []
+            if self._later:
+                # Looked at in between: the clock may be set meanwhile.
+                waits.append(min((self._later[0][0] - now) / MICROS, _LONGEST))
             if self._counted and (self._is_full or self._aside):
-                times.append(next(iter(self._counted.values())) + _PATIENCE)
+                late = next(iter(self._counted.values())) + _PATIENCE
+                waits.append(late - self._clock.monotonic())
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
-                    if times:
-                        group.start_soon(self._alarm, (min(times) - now) / MICROS, scope)
+                    if waits:
+                        group.start_soon(self._alarm, min(waits), scope)
                     await self._sooner.wait()
                     scope.cancel()
+
+    def _move(self, by: int) -> None:
+        """Have everything wait as long as it was to, though the clock was set back."""
+        self._due = {target: when + by for target, when in self._due.items()}
+        self._later = [(when, target) for target, when in self._due.items()]
+        heapq.heapify(self._later)
 
     async def _alarm(self, seconds: float, scope: anyio.CancelScope) -> None:
         await self._clock.sleep(max(seconds, 0.0))
@@ -169,7 +185,7 @@ class TargetQueue:
                 self._aside_first = not self._aside_first
                 self._waiting.discard(target)
                 self._working.add(target)
-                self._counted[target] = self._clock.now()
+                self._counted[target] = self._clock.monotonic()
                 self._taken[target] = self._calls.pop(target)
                 self._busy.update((target.cluster_stream, target.app_stream))
                 return target
@@ -177,7 +193,7 @@ class TargetQueue:
 
     def _let_go_of_late(self) -> bool:
         """Count those that take long no longer; return whether there were any."""
-        past = self._clock.now() - _PATIENCE
+        past = self._clock.monotonic() - _PATIENCE
         found = False
         while self._counted and next(iter(self._counted.values())) <= past:
             self._let_go(next(iter(self._counted)))

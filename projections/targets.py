@@ -9,10 +9,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from events.catalog import (
+    AcceptanceEnded,
+    AdoptionRequested,
     CorrectionAbandoned,
     CorrectionApplied,
     CorrectionFailed,
     CorrectionPlanned,
+    DriftAccepted,
     DriftDetected,
     DriftResolved,
     Fact,
@@ -35,7 +38,7 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
-SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy", "accepted", "foreign-fields"})
 """Holds that leave something over and do not keep a target from being synced."""
 WAITS = frozenset({"wave", "hook-running"})
 """Holds between the steps of a sync: it goes on by itself."""
@@ -85,6 +88,17 @@ class Pin(Struct, frozen=True, omit_defaults=True):
     at: int
 
 
+class Adoption(Struct, frozen=True, omit_defaults=True):
+    """That a target takes over what other tools manage, as a person said."""
+
+    position: int
+    actor: str
+    reason: str
+    at: int
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
 class Synced(Struct, frozen=True, omit_defaults=True):
     """The last desired state that the target was found to be in."""
 
@@ -124,6 +138,7 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     overrides: tuple[Override, ...] = ()
     approval: Approval | None = None
     pin: Pin | None = None
+    adoption: Adoption | None = None
     synced: Synced | None = None
     hold: Hold | None = None
     health: Health = Health.UNKNOWN
@@ -153,6 +168,9 @@ class TargetsView(StreamFold[TargetDocument]):
             Resumed,
             DriftDetected,
             DriftResolved,
+            DriftAccepted,
+            AcceptanceEnded,
+            AdoptionRequested,
             CorrectionPlanned,
             CorrectionApplied,
             CorrectionFailed,
@@ -236,6 +254,16 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
             return replace(document, pin=pin, turned=event.position, turned_at=event.recorded_at)
         case RollbackLifted():
             return replace(document, pin=None, turned=event.position, turned_at=event.recorded_at)
+        case AdoptionRequested():
+            adoption = Adoption(
+                event.position,
+                event.actor,
+                fact.reason,
+                event.recorded_at,
+                fact.managers,
+                fact.owners,
+            )
+            return replace(document, adoption=adoption)
         case Suspended():
             return replace(document, suspended=suspension(event, fact))
         case Resumed():
@@ -244,7 +272,7 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
             synced = Synced(
                 fact.commit, fact.desired, fact.objects, event.position, event.recorded_at
             )
-            return replace(document, synced=synced)
+            return replace(document, synced=synced, adoption=None)
         case ReconcileHeld():
             hold = Hold(
                 fact.code,
