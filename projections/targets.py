@@ -9,10 +9,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from events.catalog import (
+    AcceptanceEnded,
+    AdoptionRequested,
     CorrectionAbandoned,
     CorrectionApplied,
     CorrectionFailed,
     CorrectionPlanned,
+    DriftAccepted,
     DriftDetected,
     DriftResolved,
     Fact,
@@ -36,7 +39,7 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
-SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy", "accepted", "foreign-fields"})
 """Holds that leave something over and do not keep a target from being synced."""
 WELL = (Health.HEALTHY, Health.SUSPENDED)
 """How a target fares that needs nothing: suspended is on purpose."""
@@ -88,6 +91,17 @@ class Pin(Struct, frozen=True, omit_defaults=True):
     at: int
 
 
+class Adoption(Struct, frozen=True, omit_defaults=True):
+    """That a target takes over what other tools manage, as a person said."""
+
+    position: int
+    actor: str
+    reason: str
+    at: int
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
 class Synced(Struct, frozen=True, omit_defaults=True):
     """The last desired state that the target was found to be in."""
 
@@ -128,6 +142,7 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     overrides: tuple[Override, ...] = ()
     approval: Approval | None = None
     pin: Pin | None = None
+    adoption: Adoption | None = None
     synced: Synced | None = None
     hold: Hold | None = None
     health: Health = Health.UNKNOWN
@@ -150,7 +165,7 @@ class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 3
+    version = 4
     document = TargetDocument
     types = names(
         (
@@ -165,6 +180,9 @@ class TargetsView(StreamFold[TargetDocument]):
             Resumed,
             DriftDetected,
             DriftResolved,
+            DriftAccepted,
+            AcceptanceEnded,
+            AdoptionRequested,
             CorrectionPlanned,
             CorrectionApplied,
             CorrectionFailed,
@@ -255,6 +273,16 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
             )
         case RollbackLifted():
             return replace(document, pin=None, turned=event.position, turned_at=event.recorded_at)
+        case AdoptionRequested():
+            adoption = Adoption(
+                event.position,
+                event.actor,
+                fact.reason,
+                event.recorded_at,
+                fact.managers,
+                fact.owners,
+            )
+            return replace(document, adoption=adoption)
         case Suspended():
             return replace(document, suspended=suspension(event, fact))
         case Resumed():
@@ -268,7 +296,7 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 event.recorded_at,
                 fact.count,
             )
-            document = replace(document, synced=synced)
+            document = replace(document, synced=synced, adoption=None)
             return _settled(document) if document.health in WELL else document
         case ReconcileHeld():
             hold = Hold(
