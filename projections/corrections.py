@@ -43,7 +43,8 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     `failed` has the identities of the objects whose action did not come to its end (where another
     failed, without those that had moved on since they were observed), `unsure` those to which an
     apply was sent, or may have been, whose answer is not known.
-    `rest` is the digest of what its approval covers and it did not hold.
+    `rest` is the digest of what its approval covers and it did not hold. `retry_at` is by the clock
+    of the engine that failed, which then showed `told_at`.
     """
 
     plan: int
@@ -56,11 +57,20 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     code: str = ""
     message: str = ""
     retry_at: int = 0
+    told_at: int = 0
     drift_case: str = ""
     failed: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     approval: int = 0
     rest: str = ""
+
+    def waits(self, now: int) -> bool:
+        """Whether it is not to be tried again yet.
+
+        Where the clock shows less than it did when the correction failed, it was set back (or
+        another engine's is right): what was said by it is no time to wait for.
+        """
+        return self.told_at <= now < self.retry_at
 
 
 class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
@@ -84,7 +94,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
-    version = 4
+    version = 5
     document = CorrectionDocument
     types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
     kinds = ("target",)
@@ -126,6 +136,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                         code=fact.code,
                         message=fact.message,
                         retry_at=fact.retry_at,
+                        told_at=event.occurred_at,
                         failed=_failed(fact),
                         unsure=_unsure(fact),
                     )
@@ -152,7 +163,13 @@ def _beside(
     """Note a repair that was made while a failed correction waits, which goes on waiting."""
     ended, last = _ended(known, event, fact.plan), known.last
     if isinstance(fact, CorrectionFailed) and ended and last:
-        ended = replace(ended, code=fact.code, message=fact.message, retry_at=fact.retry_at)
+        ended = replace(
+            ended,
+            code=fact.code,
+            message=fact.message,
+            retry_at=fact.retry_at,
+            told_at=event.occurred_at,
+        )
         if fact.code != Outcome.STALE:
             last = replace(last, failed=(*last.failed, *_failed(fact)))
     if isinstance(fact, CorrectionAbandoned):

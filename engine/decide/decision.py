@@ -128,7 +128,7 @@ def _meanwhile(
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
     beside = situation.corrections.beside
-    if beside and beside.code == STALE and beside.retry_at > situation.now:
+    if beside and beside.code == STALE and beside.waits(situation.now):
         until = min(wait, beside.retry_at)
         return Decision(tuple(facts), until=until, waiting="retrying later")
     return Decision((*facts, replace(_plan(situation, repairs), cause="drift", attempt=0)))

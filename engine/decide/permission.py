@@ -132,7 +132,7 @@ def hold(situation: Situation, found: Findings, approval: Approval | None) -> Re
 def back_off(situation: Situation) -> int:
     """Return until when a failed correction is left alone; 0 where it may be tried now."""
     last = situation.corrections.last
-    if last is None or not last.code or last.retry_at <= situation.now:
+    if last is None or not last.code or not last.waits(situation.now):
         return 0
     return 0 if is_news_since(situation, last) else last.retry_at
 

@@ -307,7 +307,7 @@ def test_a_failed_correction_is_left_alone_until_its_time_unless_there_is_news(
     made: Situation,
 ) -> None:
     last = made.corrections.last
-    if last is None or not last.code or last.retry_at <= made.now:
+    if last is None or not last.code or not last.waits(made.now):
         return
     news = [
         made.desired.position,
