@@ -25,7 +25,7 @@ async def figures(
     kinds = [SIMULATED, REAL] if where == "all" else [where]
     for kind in kinds:
         try:
-            async for figure in _on(kind, applications, rounds, pace):
+            async for figure in first_syncs(f"apply.{kind}", kind, applications, rounds, pace):
                 yield figure
         except CannotRun as why:
             if kind == where:
@@ -33,7 +33,13 @@ async def figures(
             say(f"apply.{kind}: left out: {why}")
 
 
-async def _on(kind: str, applications: int, rounds: int, pace: float) -> AsyncIterator[Figure]:
+async def first_syncs(
+    name: str, kind: str, applications: int, rounds: int, pace: float = 0.0
+) -> AsyncIterator[Figure]:
+    """Yield rate, memory and CPU of first syncs to one place, under a name.
+
+    Raises `CannotRun` where the machine has no such place.
+    """
     names = [f"shop-{number:05}" for number in range(applications)]
     runs = _Runs(names)
     with tempfile.TemporaryDirectory(prefix="trueup-bench-") as temporary:
@@ -54,9 +60,9 @@ async def _on(kind: str, applications: int, rounds: int, pace: float) -> AsyncIt
     params: dict[str, Any] = {"applications": applications, "width": WIDTH, "rounds": rounds}
     if kind == SIMULATED:
         params["pace"] = pace
-    yield Figure(f"apply.{kind}", value, "applies/s", ceiling, params)
-    yield Figure(f"apply.{kind}.memory", max(runs.memory), "MB", None, params)
-    yield Figure(f"apply.{kind}.cpu", min(runs.cpu), "ms/apply", None, params)
+    yield Figure(name, value, "applies/s", ceiling, params)
+    yield Figure(f"{name}.memory", max(runs.memory), "MB", None, params)
+    yield Figure(f"{name}.cpu", min(runs.cpu), "ms/apply", None, params)
 
 
 class _Runs:

@@ -30,7 +30,7 @@ async def figures(
             folder = Path(temporary)
             try:
                 async with place(kind, folder / "cluster") as cluster:
-                    bare = await _bare(cluster, names, edits, rate)
+                    bare = await bare_edits(cluster, names, edits, rate)
                     ours = await _ours(cluster, folder, names, edits, rate)
             except CannotRun as why:
                 if kind == where:
@@ -53,7 +53,8 @@ async def _ours(
         return await Edits(cluster, "bench", names).run(edits, rate)
 
 
-async def _bare(cluster: Place, names: list[str], edits: int, rate: float) -> list[float]:
+async def bare_edits(cluster: Place, names: list[str], edits: int, rate: float) -> list[float]:
+    """Return the seconds that each edit lasts where a bare watch applies again at once."""
     await make_namespace(cluster, "bare")
     await bare_loop(cluster, "bare", names)
     bodies = dict(applies(cluster, "bare", names))

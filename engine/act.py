@@ -101,19 +101,41 @@ async def carry_out(
 async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str, Any]]) -> Answer:
     if action.verb is Verb.DELETE:
         return await port.delete(action.ref, action.uid, action.resource_version, action.observed)
+    if action.verb is Verb.REMOVE:
+        return await port.remove_fields(action.ref, action.uid, action.observed, action.paths)
     return await port.apply(
         ApplyRequest(
             ref=action.ref,
-            body=placed(whole[action.desired], action.ref.namespace),
+            body=_sent(action, whole[action.desired]),
             desired=action.desired,
             force=action.force,
             uid=action.uid,
             resource_version=action.resource_version,
             observed=action.observed,
+            leave=action.leave,
+            adopt=action.adopt,
+            managers=action.managers,
+            owners=action.owners,
         )
     )
 
 
+def _sent(action: Action, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body as it goes to its place: a hook's under the name of its sync.
+
+    A Job that deletes itself could be gone before it was seen to end; we delete what hooks leave.
+    """
+    body = placed(body, action.ref.namespace)
+    if not action.hook:
+        return body
+    body = {**body, "metadata": body["metadata"] | {"name": action.ref.name}}
+    if action.ref.kind == "Job" and isinstance(body.get("spec"), dict):
+        spec = {key: value for key, value in body["spec"].items() if key != _FLEETING}
+        body["spec"] = spec
+    return body
+
+
+_FLEETING = "ttlSecondsAfterFinished"
 _NAMED = frozenset(
     {
         "CronJob",
@@ -198,6 +220,7 @@ def _done(actions: Sequence[Action], answers: dict[int, Answer]) -> Done:
                 mutated=tuple(answer.mutated),
                 message=answer.message,
                 managers=answer.managers,
+                left=tuple(rule for rule in action.leave if not rule.adopted),
             )
         )
     retry_after = max((answer.retry_after or 0.0 for answer in answers.values()), default=0.0)

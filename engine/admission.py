@@ -11,9 +11,17 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from engine.decide.dependencies import cycle_from
 from engine.resources import shape
 from engine.resources.meaning import url_scheme
-from engine.resources.model import Application, Cluster, Notification, Repository, Resource
+from engine.resources.model import (
+    STREAM_KINDS,
+    Application,
+    Cluster,
+    Notification,
+    Repository,
+    Resource,
+)
 from engine.resources.record import kind_of, stream_of
 from engine.resources.spelling import nearest
 from engine.settings import is_inside
@@ -88,7 +96,7 @@ def _paths(
 async def check_references(
     reader: Reader, resources: Sequence[Resource], leaving: Collection[str] = ()
 ) -> list[Objection]:
-    """Object to each repository or cluster that is named, and neither there nor coming along.
+    """Object to what is named and is neither there nor coming along, and to what goes in circles.
 
     `leaving` are the streams of resources that are about to be withdrawn.
     """
@@ -126,7 +134,7 @@ async def check_references(
                 f"did you mean {near}?" if near else "",
             )
         )
-    return objections
+    return objections or await _cycles(reader, resources)
 
 
 async def users_of(
@@ -169,7 +177,46 @@ def _named(application: Application) -> Iterator[tuple[str, shape.Path, str]]:
     yield "Repository", ("spec", "source", "repository"), spec.source.repository
     for place, name in enumerate(spec.targets.clusters):
         yield "Cluster", ("spec", "targets", "clusters", place), name
+    for place, name in enumerate(spec.depends_on):
+        yield "Application", ("spec", "dependsOn", place), name
 
 
 def _stream(application: Application, kind: str, name: str) -> StreamName:
-    return stream("repo" if kind == "Repository" else "cluster", application.metadata.project, name)
+    return stream(STREAM_KINDS[kind], application.metadata.project, name)
+
+
+async def _cycles(reader: Reader, resources: Sequence[Resource]) -> list[Objection]:
+    """Object to each application that would come to wait for itself."""
+    coming = [each for each in resources if isinstance(each, Application) and each.spec.depends_on]
+    known: dict[str, tuple[str, ...]] = {
+        stream_of(each): _streams_of(each.metadata.project, each.spec.depends_on)
+        for each in resources
+        if isinstance(each, Application)
+    }
+    wanted = {name for names in known.values() for name in names} - known.keys()
+    while wanted:
+        found = await reader.get_many(DECLARED, wanted)
+        for name in wanted:
+            item = found.get(name)
+            spec = item.document.spec if item and not item.document.withdrawn else {}
+            project = name.split("/", 2)[1]
+            known[name] = _streams_of(project, spec.get("dependsOn", ()))
+        wanted = {name for names in known.values() for name in names} - known.keys()
+    objections = []
+    for application in coming:
+        way = cycle_from(stream_of(application), known)
+        if way:
+            told = " -> ".join(name.split("/", 2)[2] for name in way)
+            objections.append(
+                Objection(
+                    application,
+                    ("spec", "dependsOn"),
+                    f"it would wait for itself: {told}",
+                    "take one of them out",
+                )
+            )
+    return objections
+
+
+def _streams_of(project: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(stream(STREAM_KINDS["Application"], project, name) for name in names)

@@ -23,6 +23,8 @@ from projections.fold import TargetId
 MICROS = 1_000_000
 _CAUSES = 16
 """Events that are kept as the reasons why one target waits."""
+_SET_BACK, _LONGEST = 1.0, 60.0
+"""Seconds: by how much a clock is set back, and not merely slewed; and the longest sleep."""
 
 
 class Call(Struct):
@@ -131,9 +133,13 @@ class TargetQueue:
 
     async def run_timers(self) -> None:
         """Add targets when their time comes; run for as long as the queue is used."""
+        now, at = self._clock.now(), self._clock.monotonic()
         while True:
             self._sooner = anyio.Event()
-            now = self._clock.now()
+            expected = now + (self._clock.monotonic() - at) * MICROS
+            now, at = self._clock.now(), self._clock.monotonic()
+            if expected - now > _SET_BACK * MICROS:
+                self._move(int(now - expected))
             while self._later and self._later[0][0] <= now:
                 when, target = heapq.heappop(self._later)
                 if self._due.get(target) == when:
@@ -142,9 +148,17 @@ class TargetQueue:
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
                     if self._later:
-                        group.start_soon(self._alarm, (self._later[0][0] - now) / MICROS, scope)
+                        # Looked at in between: the clock may be set meanwhile.
+                        wait = min((self._later[0][0] - now) / MICROS, _LONGEST)
+                        group.start_soon(self._alarm, wait, scope)
                     await self._sooner.wait()
                     scope.cancel()
+
+    def _move(self, by: int) -> None:
+        """Have everything wait as long as it was to, though the clock was set back."""
+        self._due = {target: when + by for target, when in self._due.items()}
+        self._later = [(when, target) for target, when in self._due.items()]
+        heapq.heapify(self._later)
 
     async def _alarm(self, seconds: float, scope: anyio.CancelScope) -> None:
         await self._clock.sleep(max(seconds, 0.0))

@@ -21,6 +21,7 @@ from events.catalog import (
     Fact,
     HealthChanged,
     HoldLifted,
+    HookEnded,
     ReconcileHeld,
     TargetSynced,
 )
@@ -37,6 +38,7 @@ DECIDED = (
     DriftResolved,
     HealthChanged,
     HoldLifted,
+    HookEnded,
     ReconcileHeld,
     TargetSynced,
 )

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine.resources import duration
+from engine.resources.spelling import did_you_mean
 
 Seconds = Annotated[float, Meta(extra={"as": "duration"})]
 """The annotation of a setting that is written as a duration and held in seconds."""
@@ -56,7 +57,11 @@ def field(info: msgspec.structs.FieldInfo) -> Field:
         shown = duration.spell(default)
     else:
         shown = str(default).lower() if isinstance(default, bool) else str(default)
-    return Field(info.name, description, shown, f"list of {kind}s" if many else kind, read)
+    return Field(info.name, description, shown, _list_of(kind) if many else kind, read)
+
+
+def _list_of(kind: str) -> str:
+    return f"list, each {kind}" if kind.startswith("one of ") else f"list of {kind}s"
 
 
 _DEFAULTS = {
@@ -110,4 +115,7 @@ def _scalar(kind: str, inner: Any, value: object) -> object:
         return int(str(value))
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {value!r}")
+    if getattr(inner, "__origin__", None) is Literal and value not in inner.__args__:
+        near = did_you_mean(value, inner.__args__)
+        raise ValueError(f"expected {kind}, got {value!r}{near}")
     return value

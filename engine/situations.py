@@ -9,10 +9,18 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Situation, in_force, suspects, unrecorded
+from engine.decide.situation import (
+    Dependency,
+    Situation,
+    asks_for_every_body,
+    in_force,
+    suspects,
+    unrecorded,
+)
+from engine.decide.state import SyncState, status
 from events.event import Digest
 from events.log import BodyErased, EventLog, LogCorrupt
-from events.vocabulary import Desired
+from events.vocabulary import Desired, Health
 from projections.clusters import CLUSTERS
 from projections.corrections import CORRECTIONS
 from projections.declared import DECLARED, DeclaredDocument
@@ -137,18 +145,51 @@ async def read_situation(
     if summary is None:
         return None
     observed = await read_objects(reader, target)
-    asked = observed.values() if every_body else suspects(observed)
+    every = asks_for_every_body(summary)
+    asked = observed.values() if every_body else suspects(observed, every=every)
     return msgspec.structs.replace(
         summary,
         inventory=await (inventories or Inventories(log)).of(summary.desired.objects),
         observed=observed,
         bodies=await read_kept_bodies(log, {*_named(asked), *unrecorded(observed)}),
+        dependencies=(await _dependencies(reader, {target: summary}, now))[target],
     )
+
+
+async def _dependencies(
+    reader: Reader, summaries: Mapping[TargetId, Situation], now: int
+) -> dict[TargetId, tuple[Dependency, ...]]:
+    """Say how the applications stand, on the same cluster, that these targets' depend on."""
+    wanted = {
+        target: [
+            TargetId(target.project, name, target.cluster)
+            for name in (summary.spec.depends_on if summary.spec else ())
+        ]
+        for target, summary in summaries.items()
+    }
+    others = list(dict.fromkeys(other for some in wanted.values() for other in some))
+    known = await read_summaries(reader, others, now) if others else {}
+    return {
+        target: tuple(_dependency(other, known.get(other)) for other in some)
+        for target, some in wanted.items()
+    }
+
+
+def _dependency(other: TargetId, known: Situation | None) -> Dependency:
+    if known is None or not known.target.assigned:
+        return Dependency(other.application, other.stream, False, "it does not go there")
+    standing = status(known)
+    is_well = standing.health in (Health.HEALTHY, Health.SUSPENDED)
+    is_met = standing.sync is SyncState.SYNCED and is_well
+    told = f"it is {standing.sync}, {standing.health}"
+    return Dependency(other.application, other.stream, is_met, told)
 
 
 def lacks_bodies(situation: Situation) -> bool:
     """Whether bodies that a decision goes by are not there, because they were redacted."""
-    return any(digest not in situation.bodies for digest in _named(suspects(situation.observed)))
+    every = asks_for_every_body(situation)
+    asked = suspects(situation.observed, every=every)
+    return any(digest not in situation.bodies for digest in _named(asked))
 
 
 async def read_situations(
@@ -164,17 +205,22 @@ async def read_situations(
     found = await read_among(reader, OBSERVED, "target", names)
     observed = {names[name]: _by_identity(objects) for name, objects in found.items()}
     wanted = {
-        target: {*_named(suspects(objects)), *unrecorded(objects)}
+        target: {
+            *_named(suspects(objects, every=asks_for_every_body(summaries[target]))),
+            *unrecorded(objects),
+        }
         for target, objects in observed.items()
     }
     bodies = await read_kept_bodies(log, {digest for some in wanted.values() for digest in some})
     await inventories.load(summary.desired.objects for summary in summaries.values())
+    dependencies = await _dependencies(reader, summaries, now)
     return {
         target: msgspec.structs.replace(
             summary,
             inventory=await inventories.of(summary.desired.objects),
             observed=observed[target],
             bodies={digest: bodies[digest] for digest in wanted[target] if digest in bodies},
+            dependencies=dependencies[target],
         )
         for target, summary in summaries.items()
     }

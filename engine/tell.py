@@ -109,6 +109,11 @@ def _extras(fact: c.SyncRequested) -> str:
     return revision + prune + (", sync windows overridden" if fact.override else "")
 
 
+def _taken(fact: c.AdoptionRequested) -> str:
+    named = (*fact.managers, *fact.owners)
+    return f", also from {', '.join(named)}" if named else ""
+
+
 def _said_of_target(fact: Fact) -> str:
     match fact:
         case c.TargetAssigned():
@@ -137,6 +142,14 @@ def _said_of_target(fact: Fact) -> str:
         case c.DriftResolved():
             by = f" by the correction at #{fact.correction}" if fact.correction else ""
             return f"drift ended: {fact.how}{by}"
+        case c.DriftAccepted():
+            until = datetime.fromtimestamp(fact.until / 1e6, UTC) if fact.until else None
+            ends = f"until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "until further notice"
+            return f"drift accepted {ends}: {_count(len(fact.differences), 'difference')}"
+        case c.AcceptanceEnded():
+            return "drift is accepted no longer"
+        case c.AdoptionRequested():
+            return f"take-over requested{_taken(fact)}"
         case c.CorrectionPlanned():
             again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
             actions = _count(len(fact.actions), "action")

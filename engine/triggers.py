@@ -15,6 +15,7 @@ from events.catalog import (
     DriftResolved,
     HealthChanged,
     HoldLifted,
+    HookEnded,
     ObjectsObserved,
     ReconcileHeld,
     RevisionResolved,
@@ -28,6 +29,7 @@ from projections.fold import TargetId, target_of
 from projections.projection import Reader
 from projections.targets import TARGETS
 from projections.views import PresentReader, read_all, read_among
+from projections.waiting import WAITING
 
 _OWN = frozenset(
     fact.__name__
@@ -41,10 +43,13 @@ _OWN = frozenset(
         TargetSynced,
         ReconcileHeld,
         HoldLifted,
+        HookEnded,
         HealthChanged,
     )
 )
 """What a reconciler writes about its own target: it goes on by itself, and needs no telling."""
+_MOVED_ON = frozenset(fact.__name__ for fact in (TargetSynced, HealthChanged))
+"""What a target tells of itself that others may wait for."""
 _WITHOUT_NEWS = frozenset({"ObservationGap", "ObservationConfirmed", "CommitSeen", "RefMoved"})
 
 
@@ -59,8 +64,11 @@ class Woken(Struct, frozen=True):
 async def targets_of(reader: PresentReader, events: Iterable[Event]) -> AsyncIterator[Woken]:
     """Yield each target that some event may change something for, with that event."""
     whole: dict[tuple[str, str], Event] = {}
+    moved: dict[str, Event] = {}
     for event in events:
         kind = event.stream.partition("/")[0]
+        if event.type in _MOVED_ON:
+            moved[event.stream] = event
         if event.type in _OWN or event.type in _WITHOUT_NEWS:
             continue
         if kind == "target":
@@ -75,11 +83,18 @@ async def targets_of(reader: PresentReader, events: Iterable[Event]) -> AsyncIte
             whole["cluster", event.stream] = event
         elif event.type in (SourceChecked.__name__, RevisionResolved.__name__):
             whole["request", "open"] = event
+            if event.type == RevisionResolved.__name__:
+                project = event.stream.split("/", 2)[1]
+                for one in await read_all(reader, WAITING, prefix=f"target/{project}/"):
+                    yield Woken(target_of(one.key), event)
     for index in sorted({index for index, _ in whole}):
         values = sorted(value for of, value in whole if of == index)
         for value, found in (await read_among(reader, TARGETS, index, values)).items():
             for item in found:
                 yield Woken(target_of(item.key), whole[index, value])
+    for stream, waiting in (await read_among(reader, WAITING, "on", sorted(moved))).items():
+        for other in waiting:
+            yield Woken(target_of(other.key), moved[stream])
 
 
 def _seen(event: Event) -> set[TargetId]:

@@ -366,13 +366,44 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
 class DriftResolved(Fact, frozen=True, omit_defaults=True):
     """A drift case ended.
 
-    `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned.
+    `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned, adopted (the
+    live value holds now), accepted (by a person), ignored (the application says so now).
     """
 
     case: str
     how: str
     correction: int = 0
     seen: int = 0
+
+
+class DriftAccepted(Fact, frozen=True, omit_defaults=True):
+    """A person accepted the differences of a drift case, just as they are, until a time.
+
+    `until` is in microseconds since the epoch; 0: until they are no longer accepted.
+    """
+
+    case: str
+    differences: tuple[Difference, ...]
+    reason: str
+    until: int = 0
+
+
+class AcceptanceEnded(Fact, frozen=True, omit_defaults=True):
+    """A person said that no drift of a target is accepted any more."""
+
+    reason: str
+
+
+class AdoptionRequested(Fact, frozen=True, omit_defaults=True):
+    """A person said that a target takes over what is there and managed by other tools.
+
+    `managers` are field managers beside the known ones, `owners` applications (`project/name`)
+    that no longer claim their objects.
+    """
+
+    reason: str
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
 
 
 class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
@@ -393,6 +424,10 @@ class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
     """How many more actions there were than one plan holds: they are planned next."""
     rest: str = ""
     """Of an approved plan: the digest of those that remain, which are approved too."""
+    run: int = 0
+    """Which sync this is a step of: the position of what it is for. 0: only drift is put right."""
+    stage: str = ""
+    """Which step of it, where there are several: a wave, or hooks."""
 
 
 class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
@@ -415,6 +450,17 @@ class CorrectionFailed(Fact, frozen=True, omit_defaults=True):
     message: str
     attempt: int
     retry_at: int = 0
+
+
+class HookEnded(Fact, frozen=True, omit_defaults=True):
+    """A hook of a sync has run: `run` and `hook` are as its plan says them."""
+
+    ref: ObjectRef
+    hook: str
+    run: int
+    succeeded: bool
+    message: str = ""
+    seen: int = 0
 
 
 class CorrectionAbandoned(Fact, frozen=True, omit_defaults=True):
@@ -444,6 +490,8 @@ class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
     again: bool = False
+    waits_for: str = ""
+    """The stream of the target that is waited for, where it is one."""
     seen: int = 0
 
 

@@ -30,13 +30,14 @@ from events.catalog import (
 )
 from events.event import Event
 from projections.fold import names, target_of
+from projections.targets import WAITS
 
 ALL = "alerts"
 """The subject of every alert."""
 FAILED_IN_A_ROW = 3
 """How many attempts of a correction fail before that is an alert: most pass by themselves."""
-_TOLD_ELSEWHERE = frozenset({"cluster-lost", "render-failed", "source-failed"})
-"""Holds that follow from what is an alert of its own: one for each target would be a flood."""
+_TOLD_ELSEWHERE = WAITS | {"cluster-lost", "render-failed", "source-failed", "dependency"}
+"""Holds that pass by themselves, or follow from an alert of its own: they would be a flood."""
 _DIFFERENCES = 3
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from projections.alerts import ALERTS
+from projections.cases import CASES
 from projections.clusters import CLUSTERS
 from projections.commits import COMMITS
 from projections.corrections import CORRECTIONS
@@ -23,6 +24,7 @@ from projections.sources import SOURCES
 from projections.targets import TARGETS
 from projections.timeline import TIMELINE
 from projections.tokens import TOKENS
+from projections.waiting import WAITING
 
 DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     DECLARED,
@@ -32,11 +34,13 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     OBSERVED,
     TARGETS,
     DRIFT,
+    CASES,
     CORRECTIONS,
     COMMITS,
     TOKENS,
     NOTIFICATIONS,
     FLEET,
+    WAITING,
     PEOPLE,
 )
 SUBJECT_VIEWS: tuple[SubjectIndex, ...] = (TIMELINE, ALERTS)

@@ -15,9 +15,10 @@ from events.catalog import (
     CorrectionPlanned,
     Fact,
     Facts,
+    HookEnded,
 )
 from events.event import Event
-from events.vocabulary import Action, Outcome, Verb
+from events.vocabulary import Action, ObjectRef, Outcome, Result, Verb
 from projections.fold import StreamFold, names
 
 
@@ -35,6 +36,24 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     approval: int = 0
     remaining: int = 0
     rest: str = ""
+    run: int = 0
+    stage: str = ""
+
+
+class Hook(Struct, frozen=True, omit_defaults=True):
+    """A run of a hook, from when it was planned: `run` is the sync's, `phase` its place there.
+
+    `applied`: the server has taken it. `gone`: we have deleted it again.
+    """
+
+    ref: ObjectRef
+    phase: str
+    run: int
+    applied: bool = False
+    ended: bool = False
+    succeeded: bool = False
+    message: str = ""
+    gone: bool = False
 
 
 class Ended(Struct, frozen=True, omit_defaults=True):
@@ -43,8 +62,8 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     `failed` has the identities of the objects whose action did not come to its end (where another
     failed, without those that had moved on since they were observed), `unsure` those to which an
     apply was sent, or may have been, whose answer is not known.
-    `rest` is the digest of what its approval covers and it did not hold. `retry_at` is by the clock
-    of the engine that failed, which then showed `told_at`.
+    `rest` is the digest of what its approval covers and it did not hold.
+    `retry_at` is by the engine's clock, as is `said_at`, when the end was written.
     """
 
     plan: int
@@ -57,25 +76,26 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     code: str = ""
     message: str = ""
     retry_at: int = 0
-    told_at: int = 0
     drift_case: str = ""
     failed: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     approval: int = 0
     rest: str = ""
+    said_at: int = 0
 
-    def waits(self, now: int) -> bool:
-        """Whether it is not to be tried again yet.
+    def waits_until(self, now: int) -> int:
+        """Return until when another try has to wait; 0 where it need not.
 
-        Where the clock shows less than it did when the correction failed, it was set back (or
-        another engine's is right): what was said by it is no time to wait for.
+        Where the clock was set back to before the end, `retry_at` says nothing any more.
         """
-        return self.told_at <= now < self.retry_at
+        return self.retry_at if self.said_at <= now < self.retry_at else 0
 
 
 class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
     """The corrections of one target. `failures` counts those in a row that failed.
 
+    `run` is the last sync that was begun, `stepped_at` when its last step began or ended, `hooks`
+    what it and earlier ones ran and left.
     `beside` is the last repair (attempt 0) that was made while `last`, which failed, waits.
     """
 
@@ -83,6 +103,9 @@ class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
     last: Ended | None = None
     failures: int = 0
     beside: Ended | None = None
+    run: int = 0
+    stepped_at: int = 0
+    hooks: tuple[Hook, ...] = ()
 
     @property
     def is_beside(self) -> bool:
@@ -96,7 +119,9 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     name = "corrections"
     version = 5
     document = CorrectionDocument
-    types = names((CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned))
+    types = names(
+        (CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned, HookEnded)
+    )
     kinds = ("target",)
     indexes: tuple[str, ...] = ("state",)
 
@@ -104,7 +129,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
         self, key: str, document: CorrectionDocument | None, event: Event, fact: Fact
     ) -> CorrectionDocument | None:
         """Fold one event."""
-        known = document or CorrectionDocument()
+        known = stepped(document or CorrectionDocument(), event, fact)
         match fact:
             case CorrectionPlanned():
                 plan = Plan(
@@ -119,8 +144,12 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                     approval=fact.approval,
                     remaining=fact.remaining,
                     rest=fact.rest,
+                    run=fact.run,
+                    stage=fact.stage,
                 )
                 return replace(known, plan=plan)
+            case HookEnded():
+                return known
             case CorrectionApplied() | CorrectionFailed() | CorrectionAbandoned() if (
                 known.is_beside
             ):
@@ -136,7 +165,6 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                         code=fact.code,
                         message=fact.message,
                         retry_at=fact.retry_at,
-                        told_at=event.occurred_at,
                         failed=_failed(fact),
                         unsure=_unsure(fact),
                     )
@@ -163,18 +191,64 @@ def _beside(
     """Note a repair that was made while a failed correction waits, which goes on waiting."""
     ended, last = _ended(known, event, fact.plan), known.last
     if isinstance(fact, CorrectionFailed) and ended and last:
-        ended = replace(
-            ended,
-            code=fact.code,
-            message=fact.message,
-            retry_at=fact.retry_at,
-            told_at=event.occurred_at,
-        )
+        ended = replace(ended, code=fact.code, message=fact.message, retry_at=fact.retry_at)
         if fact.code != Outcome.STALE:
             last = replace(last, failed=(*last.failed, *_failed(fact)))
     if isinstance(fact, CorrectionAbandoned):
         ended = known.beside
     return replace(known, plan=None, last=last, beside=ended)
+
+
+HOOKS_KEPT = 300
+"""How many runs of hooks are remembered, the newest; what is older is deleted as any object."""
+
+
+def stepped(known: CorrectionDocument, event: Event, fact: Fact) -> CorrectionDocument:
+    """Note what a fact says of the sync that is under way, and of its hooks."""
+    match fact:
+        case CorrectionPlanned() if fact.run:
+            known = replace(known, run=fact.run, hooks=_begun(known.hooks, fact))
+            is_of_failure = fact.stage == "sync-fail"
+            return known if is_of_failure else replace(known, stepped_at=event.recorded_at)
+        case CorrectionApplied() | CorrectionFailed() if known.plan and known.plan.run:
+            known = replace(known, hooks=_resulted(known.hooks, known.plan.run, fact.results))
+            is_of_failure = known.plan is not None and known.plan.stage == "sync-fail"
+            return known if is_of_failure else replace(known, stepped_at=event.recorded_at)
+        case HookEnded():
+            ended = (
+                replace(hook, ended=True, succeeded=fact.succeeded, message=fact.message)
+                if (hook.ref, hook.phase, hook.run) == (fact.ref, fact.hook, fact.run)
+                else hook
+                for hook in known.hooks
+            )
+            return replace(known, hooks=tuple(ended), stepped_at=event.recorded_at)
+    return known
+
+
+def _begun(hooks: tuple[Hook, ...], fact: CorrectionPlanned) -> tuple[Hook, ...]:
+    known = {(hook.ref, hook.phase, hook.run) for hook in hooks}
+    new = tuple(
+        Hook(action.ref, action.hook, fact.run)
+        for action in fact.actions
+        if action.hook
+        and action.verb is Verb.APPLY
+        and (action.ref, action.hook, fact.run) not in known
+    )
+    left = tuple(hook for hook in hooks if hook.run == fact.run or not hook.gone)
+    return (*left, *new)[-HOOKS_KEPT:]
+
+
+def _resulted(hooks: tuple[Hook, ...], run: int, results: tuple[Result, ...]) -> tuple[Hook, ...]:
+    applied = {r.ref.identity for r in results if r.outcome.is_success and r.verb is Verb.APPLY}
+    deleted = {r.ref.identity for r in results if r.outcome.is_success and r.verb is Verb.DELETE}
+    return tuple(
+        replace(
+            hook,
+            applied=hook.applied or (hook.run == run and hook.ref.identity in applied),
+            gone=hook.gone or hook.ref.identity in deleted,
+        )
+        for hook in hooks
+    )
 
 
 def _failed(fact: CorrectionFailed) -> tuple[str, ...]:
@@ -212,6 +286,7 @@ def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended |
         drift_case=plan.drift_case,
         approval=plan.approval,
         rest=plan.rest,
+        said_at=event.occurred_at,
     )
 
 

@@ -31,10 +31,11 @@ from events.catalog import (
 from events.event import Event
 from events.vocabulary import Health
 from projections.fold import StreamFold, names, target_of
-from projections.targets import SOFT_HOLDS
+from projections.targets import SOFT_HOLDS, WAITS
 
 UNASSIGNED, CORRECTING, SUSPENDED, FAILED = "unassigned", "correcting", "suspended", "failed"
-HELD, DRIFTED, REQUESTED, SYNCED, NEW = "held", "drifted", "requested", "synced", "new"
+HELD, WAITING, DRIFTED, REQUESTED = "held", "waiting", "drifted", "requested"
+SYNCED, NEW = "synced", "new"
 
 
 class FleetDocument(Struct, frozen=True, omit_defaults=True):
@@ -64,6 +65,7 @@ class FleetView(StreamFold[FleetDocument]):
     """
 
     name = "fleet"
+    version = 2
     document = FleetDocument
     types = names(
         (
@@ -144,7 +146,7 @@ def word_of(document: FleetDocument) -> str:
     if document.failed > document.synced:
         return FAILED
     if document.hold and document.hold not in SOFT_HOLDS:
-        return HELD
+        return WAITING if document.hold in WAITS else HELD
     if document.drifted:
         return DRIFTED
     if document.requested and document.requested > document.synced:

@@ -9,10 +9,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from events.catalog import (
+    AcceptanceEnded,
+    AdoptionRequested,
     CorrectionAbandoned,
     CorrectionApplied,
     CorrectionFailed,
     CorrectionPlanned,
+    DriftAccepted,
     DriftDetected,
     DriftResolved,
     Fact,
@@ -35,8 +38,10 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
-SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy", "accepted", "foreign-fields"})
 """Holds that leave something over and do not keep a target from being synced."""
+WAITS = frozenset({"wave", "hook-running"})
+"""Holds between the steps of a sync: it goes on by itself."""
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
@@ -83,6 +88,17 @@ class Pin(Struct, frozen=True, omit_defaults=True):
     at: int
 
 
+class Adoption(Struct, frozen=True, omit_defaults=True):
+    """That a target takes over what other tools manage, as a person said."""
+
+    position: int
+    actor: str
+    reason: str
+    at: int
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
 class Synced(Struct, frozen=True, omit_defaults=True):
     """The last desired state that the target was found to be in."""
 
@@ -102,6 +118,7 @@ class Hold(Struct, frozen=True, omit_defaults=True):
     at: int
     until: int = 0
     objects: tuple[ObjectRef, ...] = ()
+    waits_for: str = ""
 
 
 class TargetDocument(Struct, frozen=True, omit_defaults=True):
@@ -121,18 +138,22 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     overrides: tuple[Override, ...] = ()
     approval: Approval | None = None
     pin: Pin | None = None
+    adoption: Adoption | None = None
     synced: Synced | None = None
     hold: Hold | None = None
     health: Health = Health.UNKNOWN
     health_message: str = ""
     health_since: int = 0
+    turned: int = 0
+    """The position of the last rollback, or of its end: what is desired may be an old render."""
+    turned_at: int = 0
 
 
 class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 2
+    version = 3
     document = TargetDocument
     types = names(
         (
@@ -147,6 +168,9 @@ class TargetsView(StreamFold[TargetDocument]):
             Resumed,
             DriftDetected,
             DriftResolved,
+            DriftAccepted,
+            AcceptanceEnded,
+            AdoptionRequested,
             CorrectionPlanned,
             CorrectionApplied,
             CorrectionFailed,
@@ -227,9 +251,19 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 fact.reason,
                 event.recorded_at,
             )
-            return replace(document, pin=pin)
+            return replace(document, pin=pin, turned=event.position, turned_at=event.recorded_at)
         case RollbackLifted():
-            return replace(document, pin=None)
+            return replace(document, pin=None, turned=event.position, turned_at=event.recorded_at)
+        case AdoptionRequested():
+            adoption = Adoption(
+                event.position,
+                event.actor,
+                fact.reason,
+                event.recorded_at,
+                fact.managers,
+                fact.owners,
+            )
+            return replace(document, adoption=adoption)
         case Suspended():
             return replace(document, suspended=suspension(event, fact))
         case Resumed():
@@ -238,7 +272,7 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
             synced = Synced(
                 fact.commit, fact.desired, fact.objects, event.position, event.recorded_at
             )
-            return replace(document, synced=synced)
+            return replace(document, synced=synced, adoption=None)
         case ReconcileHeld():
             hold = Hold(
                 fact.code,
@@ -247,6 +281,7 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 event.recorded_at,
                 fact.until,
                 fact.objects,
+                fact.waits_for,
             )
             return replace(document, hold=hold)
         case HoldLifted():

@@ -14,7 +14,7 @@ from engine.cli.connection import HERE, Connection
 from engine.cli.errors import CliError
 from engine.cli.names import SINGULAR, split_name
 from engine.cli.output import Format, note, print_data, say, word
-from engine.resources.parse import Located, Problem, Refused, parse_files
+from engine.resources.parse import Located, Problem, Refused, parse_files, path_of
 from engine.resources.record import kind_of, plain
 
 ENDINGS = (".yaml", ".yml", ".json")
@@ -155,16 +155,21 @@ def _placed(error: CliError, found: Sequence[Located]) -> CliError:
     problems = []
     for told in error.problem.get("errors", ()):
         item = places.get(str(told.get("file")))
+        field = str(told.get("field", ""))
         problems.append(
             Problem(
                 file=item.file if item else str(told.get("file", "")),
-                line=item.line if item else int(told.get("line", 0)),
-                field=str(told.get("field", "")),
+                line=_line_of(item, field) if item else int(told.get("line", 0)),
+                field=field,
                 message=str(told.get("message", "")),
                 hint=str(told.get("hint", "")),
             )
         )
     return refusal(problems) if problems else error
+
+
+def _line_of(item: Located, field: str) -> int:
+    return (item.line_of(path_of(field)) if field else 0) or item.line
 
 
 def _in_project(resource: dict[str, Any], project: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.cli.demo_stage import Stage
+
+INTERRUPTED = 130
+"""The status of a story that was not told to its end, as a shell has it for Ctrl-C."""
 
 
 def demo(*, exit: bool = False, data_dir: Path | None = None, clusters: int = 3) -> None:  # noqa: A002
@@ -43,9 +47,13 @@ def demo(*, exit: bool = False, data_dir: Path | None = None, clusters: int = 3)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
             sys.stdout.write("stopped\n")
+            if exit:
+                raise SystemExit(INTERRUPTED) from None
 
 
 async def _play(folder: Path, clusters: list[str], ends: bool) -> None:
+    import asyncio
+
     import anyio
 
     from engine.cli.demo_stage import Stage
@@ -54,11 +62,17 @@ async def _play(folder: Path, clusters: list[str], ends: bool) -> None:
     stage = Stage(folder, clusters)
     try:
         started = time.monotonic()
-        await stage.open()
-        await Story(stage, started).tell()
-        if not ends:
-            sys.stdout.write(f"\nThe server stays at {stage.url} until Ctrl-C.\n")
-            await _offer_pages(stage)
+        # As with Ctrl-C, where it is a supervisor that ends it: nothing is left behind.
+        stop = anyio.CancelScope()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
+        with stop:
+            await stage.open()
+            await Story(stage, started).tell()
+            if not ends:
+                sys.stdout.write(f"\nThe server stays at {stage.url} until Ctrl-C.\n")
+                await _offer_pages(stage)
+            return
+        raise KeyboardInterrupt
     finally:
         with anyio.CancelScope(shield=True):
             await stage.close()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WHOLE, DAMAGED = 0, 1
 _LISTED = 1000
+_IN_USE = "stop the engine first; only a log in a database of one's own can be checked meanwhile"
 
 
 async def fsck(
@@ -56,7 +57,7 @@ async def fsck(
             say(f"  to mend it: {safe(finding.remedy)}")
 
     try:
-        value = await _check(Stopped(data_dir, database_url), views, hear)
+        value = await _check(Stopped(data_dir, database_url, _IN_USE), views, hear)
     except (LogError, ViewError) as error:
         raise CliError(str(error), code=error.code) from error
     if not print_data(output, value):

@@ -31,6 +31,8 @@ class Stopped:
         Path | None, Parameter(help="read a stopped engine's log, embedded in this folder")
     ] = None
     database_url: Annotated[str | None, Parameter(help="read the log in this database")] = None
+    in_use: Annotated[str, Parameter(parse=False)] = "leave out --data-dir to ask the server"
+    """What helps where an engine runs on that folder."""
 
 
 RUNNING = Stopped()
@@ -119,6 +121,6 @@ async def database_of(stopped: Stopped) -> AsyncIterator[str]:
         try:
             server = await stack.enter_async_context(EmbeddedPostgres(folder))
         except EmbeddedPostgresError as error:
-            hint = "leave out --data-dir to ask the server" if error.code == "folder-in-use" else ""
+            hint = stopped.in_use if error.code == "folder-in-use" else ""
             raise CliError(str(error), code=error.code, hint=hint) from error
         yield server.dsn

@@ -22,6 +22,9 @@ def simulate(*, clusters: int = 3, kubeconfig: Path | None = None, port: int = 0
     """
     from engine.simulator.main import main
 
+    if clusters < 1:
+        sys.stderr.write("trueup simulate: --clusters must be 1 or more\n")
+        raise SystemExit(2)
     arguments = ["--clusters", ",".join(names_of(clusters)), "--port", str(port)]
     if kubeconfig is not None:
         arguments += ["--kubeconfig", str(kubeconfig)]

@@ -54,6 +54,8 @@ def sync_of(word: str, app: AppState) -> SyncState:
         return SyncState.FAILED
     if word == fleet.HELD:
         return SyncState.HELD
+    if word == fleet.WAITING:
+        return SyncState.PENDING
     if word == fleet.DRIFTED:
         return SyncState.OUT_OF_SYNC
     is_there = word == f"{fleet.SYNCED}@{app.desired}"

@@ -49,18 +49,26 @@ PROTECTED = frozenset(
 """(group, kind) of what is never deleted because it is no longer declared: what hangs on them."""
 
 
+_COMPLETING = frozenset({("batch", "Job"), ("", "Pod")})
+
+
+def runs_to_completion(ref: ObjectRef) -> bool:
+    """Whether an object runs once: a hook of this kind is another object at each sync."""
+    return (ref.group, ref.kind) in _COMPLETING
+
+
 def wave_of(ref: ObjectRef, verb: Verb) -> int:
     """Return an action's place: lower waves are done, whole, before higher ones."""
     wave = _BY_KIND.get((ref.group, ref.kind))
     if wave is None:
         built_in = "." not in ref.group or ref.group.endswith(".k8s.io")
         wave = _BUILT_IN if built_in else _CUSTOM
-    return wave if verb is Verb.APPLY else _DELETIONS + _DELETIONS - wave
+    return wave if verb is not Verb.DELETE else _DELETIONS + _DELETIONS - wave
 
 
 def in_order(actions: list[Action]) -> tuple[Action, ...]:
     """Sort actions by wave, then by reference, so that a plan is the same for the same facts."""
-    return tuple(sorted(actions, key=lambda action: (action.wave, action.ref)))
+    return tuple(sorted(actions, key=lambda action: (action.wave, action.ref, action.verb)))
 
 
 def is_protected(ref: ObjectRef) -> bool:

@@ -89,6 +89,18 @@ def allowed(situation: Situation, found: Findings) -> tuple[Action, ...]:
     return in_order([*found.changes, *(found.repairs if repairing else ()), *found.prunes])
 
 
+def permitted(
+    situation: Situation, found: Findings
+) -> tuple[Findings, tuple[Action, ...], Approval | None]:
+    """Return what is found without what a person has to confirm, what may be done, and by whose
+    approval."""
+    approval = approval_of(situation, found)
+    if approval is not None:
+        return found, proposed(found), approval
+    found = withhold_prunes(situation, found)
+    return found, allowed(situation, found), None
+
+
 def paused(situation: Situation) -> ReconcileHeld | None:
     """Return why nothing whatever may be done about a target now."""
     suspension = situation.suspension
@@ -102,10 +114,16 @@ def paused(situation: Situation) -> ReconcileHeld | None:
     return None
 
 
-def hold(situation: Situation, found: Findings, approval: Approval | None) -> ReconcileHeld | None:
-    """Return what keeps the whole target from being corrected now, where there is work."""
+def hold(
+    situation: Situation, found: Findings, approval: Approval | None, *, hooks: bool = False
+) -> ReconcileHeld | None:
+    """Return what keeps the whole target from being corrected now, where there is work.
+
+    `hooks` says whether hooks are to run, which is work although nothing differs.
+    """
     spec = situation.spec
-    if spec is None or not (found.changes or found.repairs or found.prunes):
+    is_work = bool(found.changes or found.repairs or found.prunes)
+    if spec is None or not (is_work or hooks):
         return None
     pause = paused(situation)
     if pause:
@@ -122,9 +140,13 @@ def hold(situation: Situation, found: Findings, approval: Approval | None) -> Re
         message = f"given up after {failures} attempts (sync.retry.limit): {last.message}"
         return ReconcileHeld("retries-exhausted", message)
     number = len(found.changes) + len(found.repairs) + len(found.prunes)
+    if not is_work and situation.corrections.run == situation.run:
+        # A sync that was begun comes to its end.
+        return None
     if spec.sync.mode == "manual":
-        return ReconcileHeld("manual", f"{objects(number, 'differ')}; sync.mode is manual")
-    if not spec.sync.self_heal and not found.changes and not found.prunes:
+        what = objects(number, "differ") if is_work else "hooks are to run"
+        return ReconcileHeld("manual", f"{what}; sync.mode is manual")
+    if not spec.sync.self_heal and not (found.changes or found.prunes or hooks):
         return ReconcileHeld("self-heal-off", f"{objects(number, 'drifted')}; sync.selfHeal is off")
     return None
 
@@ -132,18 +154,18 @@ def hold(situation: Situation, found: Findings, approval: Approval | None) -> Re
 def back_off(situation: Situation) -> int:
     """Return until when a failed correction is left alone; 0 where it may be tried now."""
     last = situation.corrections.last
-    if last is None or not last.code or not last.waits(situation.now):
+    if last is None or not last.code or is_news_since(situation, last):
         return 0
-    return 0 if is_news_since(situation, last) else last.retry_at
+    return last.waits_until(situation.now)
 
 
 def is_news_since(situation: Situation, last: Ended) -> bool:
     """Whether something happened after a correction that makes another try worth while.
 
-    A render, a declaration, a request, an approval, a rollback, a cluster that is back.
+    A render, a declaration, a request, an approval, a rollback, a take-over, a cluster back.
     """
     application, target = situation.application, situation.target
-    asked = (application, target.request, target.approval, target.pin)
+    asked = (application, target.request, target.approval, target.pin, target.adoption)
     news = max(situation.desired.position, *(each.position if each else 0 for each in asked))
     return news > last.position or situation.cluster.since > last.at
 

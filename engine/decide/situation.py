@@ -22,7 +22,19 @@ from projections.drift import DriftDocument
 from projections.fold import TargetId
 from projections.observed import ObservedDocument
 from projections.sources import SourceDocument
-from projections.targets import Pin, Request, TargetDocument
+from projections.targets import Adoption, Pin, Request, TargetDocument
+
+
+class Dependency(Struct, frozen=True):
+    """Another application that has to be synced and healthy on the same cluster first.
+
+    `stands` says how it is otherwise, for example "out-of-sync, healthy"; `stream` is its target's.
+    """
+
+    name: str
+    stream: str
+    met: bool
+    stands: str
 
 
 class Situation(Struct, frozen=True, kw_only=True, dict=True):
@@ -45,6 +57,7 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
     bodies: Mapping[str, bytes]
     seen: int
     now: int
+    dependencies: tuple[Dependency, ...] = ()
 
     @property
     def id(self) -> TargetId:
@@ -90,6 +103,11 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
         return request
 
     @property
+    def adoption(self) -> Adoption | None:
+        """The take-over that a person asked for and that has not come to its end."""
+        return self.target.adoption
+
+    @property
     def is_fetched(self) -> bool:
         """Whether the open request's look at the repository has happened and gone well."""
         request = self.open_request
@@ -99,6 +117,32 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
             and not (self.source.requested_failed and self.source.failure)
             and self.is_current
         )
+
+    @cached_property
+    def run(self) -> int:
+        """Which sync the target is in, or was in last: the position of what it is for.
+
+        A render, a rollback or its end, or a person's request once the look that it asks for has
+        happened. Never less than that of a sync that was begun.
+        """
+        target, request = self.target, self.target.request
+        is_turn = request is not None and (self.open_request is None or self.is_fetched)
+        asked = request.position if request and is_turn else 0
+        wanted = target.pin.position if target.pin else max(self.desired.position, target.turned)
+        return max(wanted, asked, self.corrections.run)
+
+    @property
+    def in_run(self) -> bool:
+        """Whether that sync has not come to its end yet."""
+        synced = self.target.synced
+        return not (
+            synced and synced.position > self.run and synced.desired == self.desired.position
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the target has never been synced, so that this is its installation."""
+        return self.target.synced is None
 
     def kind(self, ref: ObjectRef) -> KindState | None:
         """Return what is known of an object's kind on the cluster."""
@@ -159,12 +203,24 @@ def in_force(desired: DesiredDocument, pin: Pin | None) -> DesiredDocument:
     )
 
 
-def suspects(observed: Mapping[str, ObservedDocument]) -> list[ObservedDocument]:
-    """Name the objects that may differ: those that are no longer as the last apply left them."""
+def suspects(
+    observed: Mapping[str, ObservedDocument], *, every: bool = False
+) -> list[ObservedDocument]:
+    """Name the objects that may differ: those that are no longer as the last apply left them.
+
+    All that we applied, where `every` says that what others have in them counts.
+    """
     return [
         document
         for document in observed.values()
         if document.applied
         and document.presence is not Presence.ABSENT
-        and document.digest != document.applied.digest
+        and (every or document.digest != document.applied.digest)
     ]
+
+
+def asks_for_every_body(situation: Situation) -> bool:
+    """Whether what others have in our objects counts here, so that each has to be looked at."""
+    spec = situation.spec
+    is_foreign = spec is not None and spec.foreign_fields.policy != "allow"
+    return is_foreign or situation.adoption is not None

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from engine.decide.situation import Situation
 from events.vocabulary import Health
-from projections.targets import SOFT_HOLDS
+from projections.targets import SOFT_HOLDS, WAITS
 
 
 class SyncState(StrEnum):
@@ -131,7 +131,8 @@ def _sync(situation: Situation) -> tuple[SyncState, str, str]:
     ):
         return SyncState.FAILED, last.code, last.message
     if hold and hold.code not in SOFT_HOLDS:
-        return SyncState.HELD, hold.code, hold.message
+        sync = SyncState.PENDING if hold.code in WAITS else SyncState.HELD
+        return sync, hold.code, hold.message
     if case:
         return SyncState.OUT_OF_SYNC, "drift", f"{len(case.differences)} differences"
     if not situation.is_current:

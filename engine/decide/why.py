@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from engine.decide import permission
+from engine.decide import permission, stages
 from engine.decide.compare import Findings
 from engine.decide.situation import Situation
 from engine.decide.state import SyncState, TargetStatus, status
@@ -62,6 +62,7 @@ def _guards(situation: Situation, found: Findings | None, shown: TargetStatus) -
     yield _retry(situation)
     if found is not None:
         yield _permission(situation, found)
+        yield _order(situation, found)
         yield _difference(situation, found)
     yield _synced(shown)
     yield _health(situation)
@@ -117,7 +118,8 @@ def _cluster(situation: Situation) -> Guard:
 
 def _objects(found: Findings | None) -> Iterator[Guard]:
     for item in found.held if found else ():
-        yield Guard("object", item.soft, f"{item.ref}: {item.message} ({item.code})")
+        message = f"{item.ref}: {item.message} ({item.code})"
+        yield Guard("object", item.soft, message, until=item.until)
 
 
 def _suspended(situation: Situation) -> Guard:
@@ -157,9 +159,9 @@ def _retry(situation: Situation) -> Guard:
 
 
 def _permission(situation: Situation, found: Findings) -> Guard:
-    approval = permission.approval_of(situation, found)
-    left = found if approval else permission.withhold_prunes(situation, found)
-    hold = permission.hold(situation, left, approval)
+    left, actions, approval = permission.permitted(situation, found)
+    step = stages.step(situation, left, actions)
+    hold = permission.hold(situation, left, approval, hooks=step.hooks)
     if hold:
         return Guard("permission", False, f"{hold.message} ({hold.code})", until=hold.until)
     if approval:
@@ -171,6 +173,17 @@ def _permission(situation: Situation, found: Findings) -> Guard:
         return Guard("permission", True, message, request.position, request.at)
     mode = situation.spec.sync.mode if situation.spec else "auto"
     return Guard("permission", True, f"nothing is held (sync.mode {mode})")
+
+
+def _order(situation: Situation, found: Findings) -> Guard:
+    left, actions, _ = permission.permitted(situation, found)
+    step = stages.step(situation, left, actions)
+    if step.hold:
+        message = f"{step.hold.message} ({step.hold.code})"
+        return Guard("order", False, message, until=step.hold.until)
+    if step.stage and step.actions:
+        return Guard("order", True, f"next is {step.stage}")
+    return Guard("order", True, "nothing waits for another wave, hook or application")
 
 
 def _difference(situation: Situation, found: Findings) -> Guard:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from engine.http.api import ACTOR, Api, api_of
 from engine.http.conditions import conditional
-from engine.http.pages.gate import enter, for_window
+from engine.http.pages.gate import enter, for_window, is_for_window, session_of
 from engine.http.pages.paths import is_page
 from engine.http.problem import Refusal
 from engine.http.safety import HEADERS
@@ -134,6 +134,7 @@ async def checking(request: web.Request, handler: Handler) -> web.StreamResponse
         if turned_away is not None:
             return turned_away
     elif request.path not in OPEN_PATHS:
+        await _only_where_there_is_something(request)
         request[ACTOR] = await _authenticate(api, request)
     if request.can_read_body:
         try:
@@ -142,6 +143,16 @@ async def checking(request: web.Request, handler: Handler) -> web.StreamResponse
         except TimeoutError as error:
             raise Refusal(408, "slow-body", "the body did not arrive in time") from error
     return await handler(request)
+
+
+async def _only_where_there_is_something(request: web.Request) -> None:
+    """Tell whoever is logged in that an address is wrong, and not to show a token there."""
+    is_missing = request.match_info.http_exception is not None
+    if is_missing and not request.path.startswith("/v1/") and is_for_window(request):
+        session = await session_of(request)
+        if session is not None:
+            request[ACTOR] = session.actor
+            raise web.HTTPNotFound
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

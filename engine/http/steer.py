@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from engine.decide import permission
+from engine.decide import permission, stages
 from engine.decide.compare import NOT_LISTED
 from engine.decide.decision import findings
 from engine.http.api import Api, api_of
@@ -58,9 +58,9 @@ async def plan_target(request: web.Request) -> web.Response:
     if any(item.code == NOT_LISTED for item in found.held):
         raise conflict("not-observed", f"the cluster of {target.label} is not listed yet")
     actions = permission.proposed(found)
-    approval = permission.approval_of(situation, found) if actions else None
-    left = found if approval else permission.withhold_prunes(situation, found)
-    hold = permission.hold(situation, left, approval)
+    left, permitted, approval = permission.permitted(situation, found)
+    step = stages.step(situation, left, permitted)
+    hold = permission.hold(situation, left, approval, hooks=step.hooks) or step.hold
     return reply(
         {
             "target": target.label,

@@ -4,6 +4,7 @@ The rules are those of kstatus (sigs.k8s.io/cli-utils), which kubectl-like tools
 where it has no word or no rule:
 
 - what is suspended on purpose (CronJob, Job, a paused Deployment) is SUSPENDED;
+- a Job, or a Pod that is to end, is PROGRESSING while it runs, since later waves wait for its end;
 - a Pod that failed, and a PersistentVolumeClaim that lost its volume, are DEGRADED;
 - a Pod that cannot be scheduled is DEGRADED at once, since nothing here reads a clock;
 - HorizontalPodAutoscaler and APIService are read by their conditions.
@@ -166,7 +167,8 @@ def _job(live: Mapping[str, Any]) -> Verdict:
     if not status.get("startTime"):
         return Health.PROGRESSING, "The Job has not started"
     active = _number(status, "active")
-    return Health.HEALTHY, f"Running. Succeeded: {succeeded}, active: {active}, failed: {failed}"
+    counts = f"Succeeded: {succeeded}, active: {active}, failed: {failed}"
+    return Health.PROGRESSING, f"Running. {counts}"
 
 
 def _cron_job(live: Mapping[str, Any]) -> Verdict:
@@ -185,6 +187,8 @@ def _pod(live: Mapping[str, Any]) -> Verdict:
     conditions = {condition["type"]: condition for condition in _conditions(live)}
     if phase == "Running":
         if conditions.get("Ready", {}).get("status") == "True":
+            if _map(live, "spec").get("restartPolicy") in ("Never", "OnFailure"):
+                return Health.PROGRESSING, "The Pod runs to completion"
             return Health.HEALTHY, "The Pod is ready"
         if looping := _crash_looping(status):
             return Health.DEGRADED, f"Containers in CrashLoopBackOff: {', '.join(looping)}"

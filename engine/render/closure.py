@@ -25,8 +25,9 @@ from engine.render.files import (
 _HELM = ("helmCharts", "helmChartInflationGenerator", "helmGlobals")
 _PLUGIN_FIELDS = ("generators", "transformers", "validators")
 _FUNCTION = ("config.kubernetes.io/function", "config.k8s.io/function")
+# Nothing in it may begin at each of a million letters anew: a name may have that many.
 _REMOTE = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]+::|git@|gh:|\?(?:[^/]*&)?(?:ref|version|submodules|timeout)="
+    r"[A-Za-z0-9+.-]://|[A-Za-z]::|git@|gh:|\?(?:[^/?]*&)?(?:ref|version|submodules|timeout)="
     r"|\.git(?:/|\Z|\?)|(?:github\.com|gitlab\.com|bitbucket\.org|dev\.azure\.com)[/:]",
     re.IGNORECASE,
 )

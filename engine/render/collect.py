@@ -16,6 +16,7 @@ from engine.objects.identity import ObjectRefused, ref_of
 from engine.objects.ownership import stamp
 from engine.objects.prepare import prepare
 from engine.objects.redact import Redactor
+from engine.objects.staging import staging_of
 from engine.ports import Owner, Rendered, RenderRefused
 from events.vocabulary import Desired, ObjectRef
 
@@ -86,10 +87,13 @@ class Collector:
         if len(self._desired) >= self._limit:
             raise _refused(source, "too-many-objects", f"more than {self._limit} objects")
         whole = stamp(prepare(obj), self._owner)
+        staging = staging_of(whole)
         redacted, is_secret = self._redactor.redact(whole)
         body = canonical(redacted)
         digest = digest_of(body)
-        self._desired[identity] = Desired(ref, digest, is_secret)
+        self._desired[identity] = Desired(
+            ref, digest, is_secret, staging.wave, staging.hooks, staging.cleanup
+        )
         self._places[identity] = _place(source) or "the same render"
         self._bodies[digest] = body
         if is_secret:

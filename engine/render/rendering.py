@@ -20,7 +20,7 @@ from engine.render.files import Plan, RenderLimits, folder_entry
 from engine.render.kustomize import VERSION, Kustomize
 from engine.resources.model import Render
 
-_ROUND = 1
+_ROUND = 2
 """Raised whenever the same files would give other objects: it is part of every inputs digest."""
 _PLANS = 512
 _KUSTOMIZE_GROUP = "kustomize.config.k8s.io/"

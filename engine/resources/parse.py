@@ -5,6 +5,7 @@ Pure. A submission is refused whole, so that half of a change never takes effect
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -120,6 +121,12 @@ def field_name(path: shape.Path) -> str:
         else:
             text += f".{part}" if text else part
     return text
+
+
+def path_of(field: str) -> shape.Path:
+    """Read a path as `field_name` writes it."""
+    found = re.findall(r'\["(.*?)"\]|\[([0-9]{1,9})\]|([^.\[\]]+)', field)
+    return tuple(int(place) if place else key or name for key, place, name in found)
 
 
 def _read(

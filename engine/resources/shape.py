@@ -120,7 +120,12 @@ def _check_scalar(data: Any, wanted: inspect.Type, path: Path) -> Iterator[Fault
 
 def _check_text(data: object, wanted: inspect.StrType, path: Path) -> Iterator[Fault]:
     if not isinstance(data, str):
-        hint = f'in quotes: "{data}"' if isinstance(data, bool | int | float) else ""
+        hint = ""
+        if isinstance(data, bool):
+            # It may have been written as y, no or off.
+            hint = "put it in quotes"
+        elif isinstance(data, int | float):
+            hint = f'in quotes: "{data}"'
         yield Fault(path, f"must be text, and is {_called(data)}", hint)
     elif wanted.min_length is not None and len(data) < wanted.min_length:
         yield Fault(path, "must not be empty")

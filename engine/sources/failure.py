@@ -8,7 +8,8 @@ from collections.abc import Iterable
 _LONGEST = 300
 # Control characters, and those that turn the direction of writing: a remote chooses its words.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
-_USERINFO = re.compile(r"(\w+://)[^/@\s]*@")
+# Without the scheme before it: of a megabyte of letters each would be the beginning of one.
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class SourceError(Exception):
@@ -33,5 +34,5 @@ def clean(text: str, secrets: Iterable[str] = (), longest: int = _LONGEST) -> st
     for secret in secrets:
         if secret:
             text = text.replace(secret, "…")
-    text = _USERINFO.sub(r"\1", _UNFIT.sub(" ", text)).strip()
+    text = _USERINFO.sub("", _UNFIT.sub(" ", text)).strip()
     return text if len(text) <= longest else text[: longest - 1] + "…"

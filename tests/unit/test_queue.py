@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.queue import TargetQueue
+from events.event import Micros
 from projections.fold import TargetId
 from tests.fakes import ManualClock
 
@@ -99,6 +100,15 @@ async def test_a_sole_waiting_target_moved_to_the_front_is_still_taken_once(
     assert queue.depth == 0
 
 
+class Settable(ManualClock):
+    """A clock of which only the wall's time can be set back."""
+
+    back = 0
+
+    def now(self) -> Micros:
+        return Micros(super().now() - self.back)
+
+
 async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock) -> None:
     queue = queue_of(clock, total=8, per_cluster=8)
     async with anyio.create_task_group() as group:
@@ -112,6 +122,21 @@ async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock)
         assert await queue.take() == target("a")
         await clock.advance(10)
         assert queue.depth == 0
+        group.cancel_scope.cancel()
+
+
+async def test_a_delayed_target_waits_no_longer_when_the_clock_is_set_back() -> None:
+    clock = Settable()
+    queue = queue_of(clock, total=8, per_cluster=8)
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.run_timers)
+        queue.add_at(target("a"), clock.now() + 90_000_000)
+        await clock.settle()
+        clock.back = 3_600_000_000
+        await clock.advance(60)
+        assert queue.depth == 0
+        await clock.advance(31)
+        assert await queue.take() == target("a")
         group.cancel_scope.cancel()
 
 

@@ -85,11 +85,15 @@ def _turned_away(request: web.Request) -> web.Response:
     return response
 
 
+def is_for_window(request: web.Request) -> bool:
+    """Whether the answer is for a browser's window."""
+    return "text/html" in request.headers.get("Accept", "").lower()
+
+
 def for_window(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """Return a problem as a page where it is for a browser's window; anything else as it is."""
-    wanted = "text/html" in request.headers.get("Accept", "").lower()
     if (
-        not wanted
+        not is_for_window(request)
         or response.content_type != CONTENT_TYPE
         or not isinstance(response, web.Response)
     ):

@@ -109,7 +109,7 @@ async def test_what_the_server_refuses_is_placed_in_the_files_too(
     assert done.code == 2
     lines = done.err.splitlines()
     assert lines[0] == "error: nothing was applied: 2 problems"
-    assert lines[1].startswith(f"  {path}:1: spec.kubeconfig /etc/kubeconfig lies below none")
+    assert lines[1].startswith(f"  {path}:7: spec.kubeconfig /etc/kubeconfig lies below none")
     assert re.match(rf"  {path}:\d+: spec.source.repository there is no Repository shop", lines[2])
 
 

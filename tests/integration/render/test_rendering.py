@@ -270,6 +270,9 @@ async def test_what_cannot_be_rendered_is_refused_by_name(
         ("resources: [linked.yaml]\n", "symlink-refused", 0),
         ("resources: [linked/a.yaml]\n", "symlink-refused", 0),
         ("resources: [module]\n", "submodule-refused", 0),
+        # Enormous, but within a file's limit: it must not take the time of its square.
+        pytest.param(f"resources: [{'m' * 2_000_000}]\n", "file-missing", 1, id="letters"),
+        pytest.param(f"resources: ['{'?' * 2_000_000}x']\n", "file-missing", 1, id="queries"),
     ],
 )
 async def test_what_a_kustomization_must_not_name_is_refused_with_its_line(

@@ -83,7 +83,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Health, str]] = [
     ),
     ("batch/v1/Job", {}, {}, P, "not started"),
     ("batch/v1/Job", {"suspend": True}, {}, S, "suspended"),
-    ("batch/v1/Job", {}, {"startTime": "2026", "active": 1}, H, "active: 1"),
+    ("batch/v1/Job", {}, {"startTime": "2026", "active": 1}, P, "active: 1"),
     ("batch/v1/Job", {}, conditions({"type": "Complete", "status": "True"}), H, "Completed"),
     ("batch/v1/Job", {}, conditions({"type": "Failed", "status": "True"}), D, "Failed"),
     ("batch/v1/CronJob", {"suspend": True}, {}, S, "suspended"),

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from engine.resources import duration
 from engine.resources.meaning import url_scheme
 from engine.resources.model import Application, Cluster, Duration, Repository, Resource
-from engine.resources.parse import MAX_PROBLEMS, Refused, check_values, parse, parse_files
+from engine.resources.parse import (
+    MAX_PROBLEMS,
+    Refused,
+    check_values,
+    field_name,
+    parse,
+    parse_files,
+    path_of,
+)
 from engine.resources.record import declared, plain, resource_of, stream_of
 from engine.resources.spelling import nearest
 
@@ -111,6 +119,30 @@ kind: Aplication
         ),
         (22, "kind", "'Aplication' is no kind of Trueup's", "did you mean Application?"),
     ]
+
+
+def test_what_yaml_reads_as_true_or_false_is_told_to_go_in_quotes() -> None:
+    """The word itself is lost: `y` and `on` are both true by then."""
+    data = (
+        b"apiVersion: trueup.dev/v1\nkind: Cluster\nmetadata: {name: y}\nspec: {kubeconfig: /k}\n"
+    )
+    assert refused(data) == [
+        (3, "metadata.name", "must be text, and is true", "put it in quotes"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        (),
+        ("spec", "url"),
+        ("spec", "clusters", 0),
+        ("metadata", "labels", "a.b/c"),
+        ("a", "b.c", 1),
+    ],
+)
+def test_the_name_of_a_field_leads_back_to_it(path: tuple[str | int, ...]) -> None:
+    assert path_of(field_name(path)) == path
 
 
 def test_a_file_that_is_no_yaml_is_refused_with_its_line() -> None:

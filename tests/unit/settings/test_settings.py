@@ -208,3 +208,13 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_only_names_of_this_machine_are_loopback(host: str) -> None:
     if is_loopback(host):
         assert host == "localhost" or host.startswith("127.") or ":" in host
+
+
+def test_what_is_none_of_the_values_is_refused_and_told_which_there_are() -> None:
+    (label,) = problems(environ={"TRUEUP_METRICS_LABELS": "cluster,aplication"})
+    assert label == (
+        "TRUEUP_METRICS_LABELS: expected one of cluster, application, got 'aplication'; "
+        "did you mean application?"
+    )
+    (level,) = problems(flags={"log_level": "loud"})
+    assert level == "--log-level: expected one of debug, info, warning, error, got 'loud'"

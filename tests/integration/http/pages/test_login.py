@@ -194,6 +194,10 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 async def test_what_is_not_there_is_a_page_for_a_browser(api: Bench, web: Browser) -> None:
     page = await web.get("/targets/default/nothing@nowhere", status=404)
     assert "not-found" in page.text
+    page = await web.get("/nothing", status=404)
+    assert "no-such-path" in page.text
+    assert "Back to the fleet" in page.text
+    web.session.cookie_jar.clear()
     page = await web.get("/nothing", status=401)
     assert "no-token" in page.text
 
