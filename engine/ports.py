@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from engine.resources.model import Render
 from events.event import Blob, EventId, Micros
-from events.vocabulary import Desired, ObjectRef, Observation, Outcome
+from events.vocabulary import Desired, FieldRule, ObjectRef, Observation, Outcome
 
 
 class Clock(Protocol):
@@ -131,7 +131,9 @@ class ApplyRequest(Struct, frozen=True):
     `uid`, `resource_version` and `observed` (an observation's digest) are preconditions where not
     "": where the object has another resourceVersion, but the same digest, the apply goes on with
     the new one; where the digest is another too, the outcome is STALE. `desired` is the digest
-    that the body came from.
+    that the body came from. Fields that `leave` is about keep the live value. `adopt` takes over
+    what other tools manage, `managers` further ones, and an object of one of the applications
+    `owners` (`project/name`).
     """
 
     ref: ObjectRef
@@ -141,6 +143,10 @@ class ApplyRequest(Struct, frozen=True):
     uid: str = ""
     resource_version: str = ""
     observed: str = ""
+    leave: tuple[FieldRule, ...] = ()
+    adopt: bool = False
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
 
 
 class Answer(Struct, frozen=True):
@@ -203,6 +209,12 @@ class ClusterPort(Protocol):
         self, ref: ObjectRef, uid: str, resource_version: str, observed: str
     ) -> Answer:
         """Delete in the background, with the same preconditions as an apply."""
+        ...
+
+    async def remove_fields(
+        self, ref: ObjectRef, uid: str, observed: str, paths: Collection[str]
+    ) -> Answer:
+        """Take foreign fields out, each named as a difference shows it, if they are as observed."""
         ...
 
     async def established(self, name: str, timeout: float) -> bool:

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from engine.decide.situation import Dependency, Situation, in_force, suspects, unrecorded
+from engine.decide.situation import (
+    Dependency,
+    Situation,
+    asks_for_every_body,
+    in_force,
+    suspects,
+    unrecorded,
+)
 from engine.decide.state import SyncState, status
 from events.event import Digest
 from events.log import BodyErased, EventLog, LogCorrupt
@@ -138,7 +145,8 @@ async def read_situation(
     if summary is None:
         return None
     observed = await read_objects(reader, target)
-    asked = observed.values() if every_body else suspects(observed)
+    every = asks_for_every_body(summary)
+    asked = observed.values() if every_body else suspects(observed, every=every)
     return msgspec.structs.replace(
         summary,
         inventory=await (inventories or Inventories(log)).of(summary.desired.objects),
@@ -179,7 +187,9 @@ def _dependency(other: TargetId, known: Situation | None) -> Dependency:
 
 def lacks_bodies(situation: Situation) -> bool:
     """Whether bodies that a decision goes by are not there, because they were redacted."""
-    return any(digest not in situation.bodies for digest in _named(suspects(situation.observed)))
+    every = asks_for_every_body(situation)
+    asked = suspects(situation.observed, every=every)
+    return any(digest not in situation.bodies for digest in _named(asked))
 
 
 async def read_situations(
@@ -195,7 +205,10 @@ async def read_situations(
     found = await read_among(reader, OBSERVED, "target", names)
     observed = {names[name]: _by_identity(objects) for name, objects in found.items()}
     wanted = {
-        target: {*_named(suspects(objects)), *unrecorded(objects)}
+        target: {
+            *_named(suspects(objects, every=asks_for_every_body(summaries[target]))),
+            *unrecorded(objects),
+        }
         for target, objects in observed.items()
     }
     bodies = await read_kept_bodies(log, {digest for some in wanted.values() for digest in some})

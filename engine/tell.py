@@ -109,6 +109,11 @@ def _extras(fact: c.SyncRequested) -> str:
     return revision + prune + (", sync windows overridden" if fact.override else "")
 
 
+def _taken(fact: c.AdoptionRequested) -> str:
+    named = (*fact.managers, *fact.owners)
+    return f", also from {', '.join(named)}" if named else ""
+
+
 def _said_of_target(fact: Fact) -> str:
     match fact:
         case c.TargetAssigned():
@@ -137,17 +142,32 @@ def _said_of_target(fact: Fact) -> str:
         case c.DriftResolved():
             by = f" by the correction at #{fact.correction}" if fact.correction else ""
             return f"drift ended: {fact.how}{by}"
+        case c.DriftAccepted():
+            until = datetime.fromtimestamp(fact.until / 1e6, UTC) if fact.until else None
+            ends = f"until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "until further notice"
+            return f"drift accepted {ends}: {_count(len(fact.differences), 'difference')}"
+        case c.AcceptanceEnded():
+            return "drift is accepted no longer"
+        case c.AdoptionRequested():
+            return f"take-over requested{_taken(fact)}"
         case c.CorrectionPlanned():
             again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
             actions = _count(len(fact.actions), "action")
             more = f", {fact.remaining} more to follow" if fact.remaining else ""
             what = f"{actions} to {_short(fact.commit)}{again}{more}"
-            return f"correction planned ({fact.cause}): {what}"
+            stage = f", {fact.stage}" if fact.stage else ""
+            return f"correction planned ({fact.cause}{stage}): {what}"
         case c.CorrectionApplied():
             return f"correction of #{fact.plan} done: {_outcomes(fact.results)}"
         case c.CorrectionFailed():
             retry = "" if fact.retry_at else ", no retry"
             return f"correction of #{fact.plan} failed ({fact.code}){retry}: {fact.message}"
+        case c.HookEnded():
+            end = "has run" if fact.succeeded else f"failed: {fact.message}"
+            return f"{fact.hook} hook {fact.ref} {end}"
+        case c.HealthTimedOut():
+            why = f": {fact.message}" if fact.message else ""
+            return f"{fact.health} at {_short(fact.commit)}, and not healthy in time{why}"
         case c.CorrectionAbandoned():
             return f"correction of #{fact.plan} abandoned"
         case c.TargetSynced():

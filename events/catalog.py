@@ -314,6 +314,9 @@ class RolledBack(Fact, frozen=True, omit_defaults=True):
     objects: str
     count: int
     reason: str
+    instead: int = 0
+    """Where the engine did it by policy: the position of the DesiredRendered that it went from."""
+    seen: int = 0
 
 
 class RollbackLifted(Fact, frozen=True, omit_defaults=True):
@@ -366,13 +369,44 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
 class DriftResolved(Fact, frozen=True, omit_defaults=True):
     """A drift case ended.
 
-    `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned.
+    `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned, adopted (the
+    live value holds now), accepted (by a person), ignored (the application says so now).
     """
 
     case: str
     how: str
     correction: int = 0
     seen: int = 0
+
+
+class DriftAccepted(Fact, frozen=True, omit_defaults=True):
+    """A person accepted the differences of a drift case, just as they are, until a time.
+
+    `until` is in microseconds since the epoch; 0: until they are no longer accepted.
+    """
+
+    case: str
+    differences: tuple[Difference, ...]
+    reason: str
+    until: int = 0
+
+
+class AcceptanceEnded(Fact, frozen=True, omit_defaults=True):
+    """A person said that no drift of a target is accepted any more."""
+
+    reason: str
+
+
+class AdoptionRequested(Fact, frozen=True, omit_defaults=True):
+    """A person said that a target takes over what is there and managed by other tools.
+
+    `managers` are field managers beside the known ones, `owners` applications (`project/name`)
+    that no longer claim their objects.
+    """
+
+    reason: str
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
 
 
 class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
@@ -445,6 +479,18 @@ class TargetSynced(Fact, frozen=True, omit_defaults=True):
     commit: str
     desired: int
     objects: str
+    seen: int = 0
+    count: int = 0
+    """How many objects it has."""
+
+
+class HealthTimedOut(Fact, frozen=True, omit_defaults=True):
+    """A target was synced, and was not healthy in the time that its application gives it."""
+
+    commit: str
+    desired: int
+    health: Health
+    message: str = ""
     seen: int = 0
 
 

@@ -112,6 +112,10 @@ class DifferenceKind(StrEnum):
     EXTRA = "extra"
     MUTATED = "mutated-on-admission"
     OWNERSHIP_LOST = "ownership-lost"
+    IGNORED = "ignored"
+    """It would be drift, or what Git says, and the application's ignoreDifferences names it."""
+    ACCEPTED = "accepted"
+    """It would be drift, and a person accepted it for a while."""
 
     @property
     def is_drift(self) -> bool:
@@ -155,6 +159,21 @@ class Verb(StrEnum):
 
     APPLY = "apply"
     DELETE = "delete"
+    REMOVE = "remove-fields"
+    """Take fields out that nobody declared, by a JSON patch that tests what it removes."""
+
+
+class FieldRule(Struct, frozen=True, omit_defaults=True):
+    """Fields of an object: at or below a path, or of a manager; where both are said, both hold.
+
+    `path` is written as differences show it (`.spec.replicas`), or as a JSON pointer.
+    """
+
+    path: str = ""
+    manager: str = ""
+    subresource: str = ""
+    adopted: bool = False
+    """Left until Git says something else of the object, and not only while a rule says so."""
 
 
 class Action(Struct, frozen=True, omit_defaults=True):
@@ -163,7 +182,10 @@ class Action(Struct, frozen=True, omit_defaults=True):
     `uid`, `resource_version` and `observed` (the digest of the observation) are what the decision
     saw; "" means that the object is not there as far as is known. The deed is done only while the
     object still counts as the same: a new resourceVersion with the same digest is mere status.
-    `force` is false at first contact with an object that is not ours.
+    `force` is false at first contact with an object that is not ours. An apply leaves the fields
+    in `leave` as they are live. `adopt`: it takes over what other tools manage; `managers` are
+    further ones, `owners` applications (`project/name`) whose object may be taken. A removal of
+    fields names them in `paths`.
     """
 
     verb: Verb
@@ -176,6 +198,11 @@ class Action(Struct, frozen=True, omit_defaults=True):
     observed: str = ""
     force: bool = False
     wave: int = 0
+    leave: tuple[FieldRule, ...] = ()
+    adopt: bool = False
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     hook: str = ""
     """The phase of the sync, where this runs or removes a hook."""
 
@@ -227,7 +254,8 @@ class Result(Struct, frozen=True, omit_defaults=True):
     """What an action came to, with what the API server answered.
 
     `kept` names the kept form: our field set of the answer with its values. `mutated` lists what
-    admission altered. `message` explains a failure; `managers` are those in conflict.
+    admission altered, or rules in `left` have kept. `message` explains a failure; `managers` are
+    those in conflict.
     """
 
     verb: Verb
@@ -241,6 +269,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
     mutated: tuple[Difference, ...] = ()
     message: str = ""
     managers: tuple[str, ...] = ()
+    left: tuple[FieldRule, ...] = ()
 
 
 class SealedActor(Struct, frozen=True, omit_defaults=True):

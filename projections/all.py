@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from projections.alerts import ALERTS
+from projections.cases import CASES
 from projections.clusters import CLUSTERS
 from projections.commits import COMMITS
 from projections.corrections import CORRECTIONS
@@ -33,6 +34,7 @@ DOCUMENT_VIEWS: tuple[Projection[Any], ...] = (
     OBSERVED,
     TARGETS,
     DRIFT,
+    CASES,
     CORRECTIONS,
     COMMITS,
     TOKENS,

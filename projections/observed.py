@@ -15,6 +15,7 @@ from events.catalog import CorrectionApplied, CorrectionFailed, Fact, ObjectsObs
 from events.event import Event, stream
 from events.vocabulary import (
     Difference,
+    FieldRule,
     Health,
     ObjectRef,
     Observation,
@@ -42,6 +43,7 @@ class Applied(Struct, frozen=True, omit_defaults=True):
     position: int
     at: int
     mutated: tuple[Difference, ...] = ()
+    left: tuple[FieldRule, ...] = ()
 
 
 class ObservedDocument(Struct, frozen=True, omit_defaults=True):
@@ -189,6 +191,11 @@ def _correct(
         if document:
             document = replace(document, applied=None)
         return _observe(document, result.observed, cluster, event)
+    if result.verb is Verb.REMOVE and result.observed and document and document.applied:
+        # What we applied is as it was; only others' fields are gone from beside it.
+        observed = replace(result.observed, application=application)
+        applied = replace(document.applied, digest=observed.digest)
+        return _observe(replace(document, applied=applied), observed, cluster, event)
     if result.observed is None or result.kept is None:
         return document
     observed = replace(result.observed, application=application)
@@ -204,6 +211,7 @@ def _correct(
         position=event.position,
         at=event.recorded_at,
         mutated=result.mutated,
+        left=result.left,
     )
     return replace(document, applied=applied)
 

@@ -9,14 +9,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from events.catalog import (
+    AcceptanceEnded,
+    AdoptionRequested,
     CorrectionAbandoned,
     CorrectionApplied,
     CorrectionFailed,
     CorrectionPlanned,
+    DriftAccepted,
     DriftDetected,
     DriftResolved,
     Fact,
     HealthChanged,
+    HealthTimedOut,
     HoldLifted,
     OverrideApproved,
     PlanApproved,
@@ -35,8 +39,10 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
-SOFT_HOLDS = frozenset({"protected", "prune-off", "copy"})
+SOFT_HOLDS = frozenset({"protected", "prune-off", "copy", "accepted", "foreign-fields"})
 """Holds that leave something over and do not keep a target from being synced."""
+WELL = (Health.HEALTHY, Health.SUSPENDED)
+"""How a target fares that needs nothing: suspended is on purpose."""
 WAITS = frozenset({"wave", "hook-running"})
 """Holds between the steps of a sync: it goes on by itself."""
 
@@ -85,6 +91,17 @@ class Pin(Struct, frozen=True, omit_defaults=True):
     at: int
 
 
+class Adoption(Struct, frozen=True, omit_defaults=True):
+    """That a target takes over what other tools manage, as a person said."""
+
+    position: int
+    actor: str
+    reason: str
+    at: int
+    managers: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
 class Synced(Struct, frozen=True, omit_defaults=True):
     """The last desired state that the target was found to be in."""
 
@@ -93,6 +110,7 @@ class Synced(Struct, frozen=True, omit_defaults=True):
     objects: str
     position: int
     at: int
+    count: int = 0
 
 
 class Hold(Struct, frozen=True, omit_defaults=True):
@@ -124,6 +142,7 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     overrides: tuple[Override, ...] = ()
     approval: Approval | None = None
     pin: Pin | None = None
+    adoption: Adoption | None = None
     synced: Synced | None = None
     hold: Hold | None = None
     health: Health = Health.UNKNOWN
@@ -132,13 +151,21 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     turned: int = 0
     """The position of the last rollback, or of its end: what is desired may be an old render."""
     turned_at: int = 0
+    begun: int = 0
+    """The position of the last plan of a sync: until the next TargetSynced it is under way."""
+    well: Synced | None = None
+    """The last sync that was found to have made the target healthy."""
+    timed_out: int = 0
+    """The position of the last HealthTimedOut."""
+    gone_back_from: int = 0
+    """The render that the engine rolled back from by policy, by its position."""
 
 
 class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 3
+    version = 4
     document = TargetDocument
     types = names(
         (
@@ -153,6 +180,9 @@ class TargetsView(StreamFold[TargetDocument]):
             Resumed,
             DriftDetected,
             DriftResolved,
+            DriftAccepted,
+            AcceptanceEnded,
+            AdoptionRequested,
             CorrectionPlanned,
             CorrectionApplied,
             CorrectionFailed,
@@ -161,6 +191,7 @@ class TargetsView(StreamFold[TargetDocument]):
             ReconcileHeld,
             HoldLifted,
             HealthChanged,
+            HealthTimedOut,
         )
     )
     kinds = ("target",)
@@ -233,18 +264,40 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 fact.reason,
                 event.recorded_at,
             )
-            return replace(document, pin=pin, turned=event.position, turned_at=event.recorded_at)
+            return replace(
+                document,
+                pin=pin,
+                turned=event.position,
+                turned_at=event.recorded_at,
+                gone_back_from=fact.instead or document.gone_back_from,
+            )
         case RollbackLifted():
             return replace(document, pin=None, turned=event.position, turned_at=event.recorded_at)
+        case AdoptionRequested():
+            adoption = Adoption(
+                event.position,
+                event.actor,
+                fact.reason,
+                event.recorded_at,
+                fact.managers,
+                fact.owners,
+            )
+            return replace(document, adoption=adoption)
         case Suspended():
             return replace(document, suspended=suspension(event, fact))
         case Resumed():
             return replace(document, suspended=None)
         case TargetSynced():
             synced = Synced(
-                fact.commit, fact.desired, fact.objects, event.position, event.recorded_at
+                fact.commit,
+                fact.desired,
+                fact.objects,
+                event.position,
+                event.recorded_at,
+                fact.count,
             )
-            return replace(document, synced=synced)
+            document = replace(document, synced=synced, adoption=None)
+            return _settled(document) if document.health in WELL else document
         case ReconcileHeld():
             hold = Hold(
                 fact.code,
@@ -259,13 +312,25 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
         case HoldLifted():
             return replace(document, hold=None)
         case HealthChanged():
-            return replace(
+            document = replace(
                 document,
                 health=fact.health,
                 health_message=fact.message,
                 health_since=event.recorded_at,
             )
+            known = document.synced
+            is_settled = known is not None and known.position > document.begun
+            return _settled(document) if is_settled and fact.health in WELL else document
+        case HealthTimedOut():
+            return replace(document, timed_out=event.position)
+        case CorrectionPlanned() if fact.run:
+            return replace(document, begun=event.position)
     return document
+
+
+def _settled(document: TargetDocument) -> TargetDocument:
+    """Remember that what the target was synced to has made it well."""
+    return replace(document, well=document.synced)
 
 
 TARGETS = TargetsView()

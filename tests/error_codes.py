@@ -12,6 +12,7 @@ ROOMS = ("engine", "events", "projections")
 CALLS: dict[str, tuple[int, ...]] = {
     "AccessRefused": (0,),
     "AddressRefused": (0,),
+    "Delay": (0,),
     "EmbeddedPostgresError": (0,),
     "Held": (1,),
     "JsonRefused": (0,),

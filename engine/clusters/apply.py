@@ -8,19 +8,19 @@ deed goes on with the new version; else it is stale, and what is there now is lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import orjson
-from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.clusters import deed
+from engine.clusters.alter import Alterations
 from engine.clusters.connect import Connection, Refused, Unreachable
-from engine.clusters.deed import NotSent
+from engine.clusters.deed import Before, NotSent
 from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.look import Look, look
-from engine.clusters.memory import Entry, Held, Memory
+from engine.clusters.memory import Held, Memory
 from engine.clusters.observe import Observer
 from engine.clusters.status import lacks_namespace
 from engine.clusters.wire import Garbage, Response, header, object_of
@@ -32,7 +32,7 @@ from engine.objects.ownership import MANAGER
 from engine.objects.prepare import is_secret
 from engine.objects.redact import Redactor
 from engine.ports import Answer, ApplyRequest, KindInfo
-from events.vocabulary import Health, ObjectRef, Observation, Outcome, Presence
+from events.vocabulary import FieldRule, Health, ObjectRef, Observation, Outcome, Presence
 
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
@@ -45,18 +45,6 @@ DesiredBody = Callable[[ObjectRef], Awaitable[dict[str, Any] | None]]
 _Done = Callable[[ObjectRef, KindInfo], Awaitable[Answer]]
 
 _logger = logging.getLogger(__name__)
-
-
-class _Before(Struct, frozen=True):
-    """What a deed found: preconditions for the request ("" for none), and what was there.
-
-    `by_digest`: the version may move on while the observation's digest stays the same.
-    """
-
-    uid: str = ""
-    version: str = ""
-    entry: Entry | None = None
-    by_digest: bool = False
 
 
 class Deeds:
@@ -77,6 +65,8 @@ class Deeds:
         self._connection, self._discovery = connection, discovery
         self._memory, self._observer, self._redactor = memory, observer, redactor
         self._desired_body, self._trouble = desired_body, trouble
+        self._contacts = deed.Contacts()
+        self._alterations = Alterations(connection, memory, observer, redactor, self._doubt)
         self._contradicted = contradicted
 
     async def apply(self, request: ApplyRequest) -> Answer:
@@ -95,6 +85,17 @@ class Deeds:
 
         async def done(ref: ObjectRef, info: KindInfo) -> Answer:
             return await self._delete(info, ref, uid, version, observed)
+
+        return await self._carried(ref, ref.kind == "Secret", done)
+
+    async def remove_fields(
+        self, ref: ObjectRef, uid: str, observed: str, paths: Collection[str]
+    ) -> Answer:
+        """Take foreign fields out. Every failure is an answer."""
+
+        async def done(ref: ObjectRef, info: KindInfo) -> Answer:
+            path, before = deed.path_of(info, ref), self._precondition(ref, uid, "", observed)
+            return await self._alterations.remove(ref, path, before, frozenset(paths))
 
         return await self._carried(ref, ref.kind == "Secret", done)
 
@@ -193,14 +194,27 @@ class Deeds:
             before = self._precondition(
                 request.ref, request.uid, request.resource_version, request.observed
             )
-        else:
+            return await self._sent(request, info, secret, path, before)
+        # One after the other: who looked before another application made it would not see that.
+        async with self._contacts.of(request.ref.identity):
             before = await self._first_contact(request, path)
-        taken: _Before | None = None
+            return await self._sent(request, info, secret, path, before)
+
+    async def _sent(
+        self, request: ApplyRequest, info: KindInfo, secret: bool, path: str, before: Before
+    ) -> Answer:
+        if request.adopt and before.uid:
+            before = await self._alterations.adopt(request, path, before)
+        rules = deed.rules_of(request)
+        taken: Before | None = None
         for _ in range(_TRIES):
-            body = deed.sent(request.body, info, request.ref, before.uid, before.version)
-            response = await self._patch(path, body, force=request.force)
+            whole = request.body
+            if rules and before.uid:
+                before, whole = await self._alterations.spared(request, path, before, rules)
+            body = deed.sent(whole, info, request.ref, before.uid, before.version)
+            response = await self._patch(path, body, force=request.force or request.adopt)
             if response.is_success:
-                return self._answered(request, before, response)
+                return self._answered(request, before, response, rules)
             answer = deed.refused(response, secret)
             if response.status == 404:
                 self._discovery.forget(request.ref.api_version)
@@ -250,37 +264,35 @@ class Deeds:
             before = moved
         return deed.stale("The object's status changes faster than it can be deleted.")
 
-    def _precondition(self, ref: ObjectRef, uid: str, version: str, observed: str) -> _Before:
+    def _precondition(self, ref: ObjectRef, uid: str, version: str, observed: str) -> Before:
         """Return what to send. Raises `NotSent` where it is known already that all has changed."""
         entry = self._memory.get(ref)
         if entry is None or entry.presence is Presence.ABSENT or not uid:
-            return _Before(uid, version, entry)
+            return Before(uid, version, entry)
         if entry.uid != uid:
             raise NotSent(deed.stale("The object was made anew since it was observed."))
         if not observed:
-            return _Before(uid, version, entry)
+            return Before(uid, version, entry)
         if entry.digest != observed:
             raise NotSent(deed.stale("The object has changed since it was observed."))
-        return _Before(uid, entry.version, entry, by_digest=True)
+        return Before(uid, entry.version, entry, by_digest=True)
 
-    async def _first_contact(self, request: ApplyRequest, path: str) -> _Before:
+    async def _first_contact(self, request: ApplyRequest, path: str) -> Before:
         """Look whose it is, if it is there. Raises `NotSent` where it is somebody else's."""
         response = await self._connection.request("GET", path)
         if response.status == 404:
-            return _Before()
+            return Before()
         if response.status == 401:
             raise Unreachable("unauthorised", "The cluster refuses our credentials.")
         if not response.is_success:
             raise Refused(response)
         seen = look(request.ref, object_of(response.body), self._redactor)
-        conflict = deed.owned_by_another(seen, request.body)
+        conflict = deed.owned_by_another(seen, request.body, request.owners)
         if conflict is not None:
             raise NotSent(conflict)
-        return _Before(seen.uid, seen.version, self._memory.get(request.ref))
+        return Before(seen.uid, seen.version, self._memory.get(request.ref))
 
-    async def _taken_over(
-        self, request: ApplyRequest, before: _Before, path: str
-    ) -> _Before | None:
+    async def _taken_over(self, request: ApplyRequest, before: Before, path: str) -> Before | None:
         """Take over edited list items that keep ours out; None where there is none of them.
 
         If this is the last that is done, the next apply finds them ours, and takes them away.
@@ -309,9 +321,9 @@ class Deeds:
         if not response.is_success:
             return None
         version = header(response.body).resource_version
-        return _Before(before.uid, version, before.entry, before.by_digest)
+        return Before(before.uid, version, before.entry, before.by_digest)
 
-    async def _moved(self, ref: ObjectRef, before: _Before, path: str) -> _Before | None:
+    async def _moved(self, ref: ObjectRef, before: Before, path: str) -> Before | None:
         """Return new preconditions where only the status has moved on; else None."""
         entry = self._memory.get(ref)
         if entry is None or not before.by_digest:
@@ -324,7 +336,7 @@ class Deeds:
             return None
         if not await self._observer.unmoved(entry, seen):
             return None
-        return _Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
+        return Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
 
     async def _patch(
         self, path: str, body: dict[str, Any], *, force: bool, dry_run: bool = False
@@ -336,7 +348,13 @@ class Deeds:
             "PATCH", path, params=params, body=deed.encoded(body), content_type=_APPLY
         )
 
-    def _answered(self, request: ApplyRequest, before: _Before, response: Response) -> Answer:
+    def _answered(
+        self,
+        request: ApplyRequest,
+        before: Before,
+        response: Response,
+        rules: Sequence[FieldRule],
+    ) -> Answer:
         meta = header(response.body)
         ref = ObjectRef(request.ref.api_version, request.ref.kind, meta.namespace, meta.name)
         seen = look(ref, object_of(response.body), self._redactor)
@@ -349,7 +367,7 @@ class Deeds:
             resource_version=seen.version,
             kept=verdict.entry.kept,
             observed=verdict.observation,
-            mutated=tuple(mutated(shown, seen.live, ref)),
+            mutated=tuple(mutated(shown, seen.live, ref, leave=rules)),
             blobs=verdict.blobs,
         )
 
@@ -380,7 +398,7 @@ class Deeds:
         )
 
 
-def _outcome(before: _Before, seen: Look, response: Response) -> Outcome:
+def _outcome(before: Before, seen: Look, response: Response) -> Outcome:
     if response.status == 201:
         return Outcome.CREATED
     entry = before.entry

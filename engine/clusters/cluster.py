@@ -205,6 +205,12 @@ class Cluster:
         """Delete in the background, with the same preconditions as an apply."""
         return await self._deeds.delete(ref, uid, resource_version, observed)
 
+    async def remove_fields(
+        self, ref: ObjectRef, uid: str, observed: str, paths: Collection[str]
+    ) -> Answer:
+        """Take foreign fields out of an object that is as it was observed."""
+        return await self._deeds.remove_fields(ref, uid, observed, paths)
+
     async def established(self, name: str, timeout: float) -> bool:
         """Wait until a CustomResourceDefinition is Established and its kinds are served.
 

@@ -1,20 +1,25 @@
-"""What is sent and what is answered, turned into the log's terms. Pure."""
+"""What is sent and what is answered, turned into the log's terms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import orjson
+from msgspec import Struct
 
 from engine.clusters.connect import Unreachable
 from engine.clusters.look import Look
+from engine.clusters.memory import Entry
 from engine.clusters.paths import is_segment, object_path
 from engine.clusters.status import refusal
 from engine.clusters.wire import Response
+from engine.objects.left import SCALED_BY_CLUSTER
 from engine.objects.ownership import OWNER_ANNOTATION
-from engine.ports import Answer, KindInfo
-from events.vocabulary import ObjectRef, Outcome
+from engine.ports import Answer, ApplyRequest, KindInfo
+from events.vocabulary import FieldRule, ObjectRef, Outcome
 
 
 class NotSent(Exception):
@@ -23,6 +28,48 @@ class NotSent(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.message)
         self.answer = answer
+
+
+class Before(Struct, frozen=True):
+    """What a deed found: preconditions for the request ("" for none), and what was there.
+
+    `by_digest`: the version may move on while the observation's digest stays the same.
+    """
+
+    uid: str = ""
+    version: str = ""
+    entry: Entry | None = None
+    by_digest: bool = False
+
+
+class Contacts:
+    """A lock an object for who meets it for the first time; kept while somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[anyio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def of(self, identity: str) -> AsyncIterator[None]:
+        """Be the only one with this object."""
+        lock, waiting = self._locks.get(identity, (anyio.Lock(), 0))
+        self._locks[identity] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._locks.pop(identity)
+            if waiting > 1:
+                self._locks[identity] = (lock, waiting - 1)
+
+
+def rules_of(request: ApplyRequest) -> tuple[FieldRule, ...]:
+    """Return which fields an apply leaves as they are live: as it says, and what is scaled.
+
+    What scales is looked for only where the manifest names replicas at all.
+    """
+    spec = request.body.get("spec")
+    is_scalable = isinstance(spec, Mapping) and "replicas" in spec
+    return (*request.leave, SCALED_BY_CLUSTER) if is_scalable else request.leave
 
 
 def path_of(info: KindInfo, ref: ObjectRef) -> str:
@@ -100,18 +147,27 @@ def owner_annotation(live: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def owned_by_another(seen: Look, body: Mapping[str, Any]) -> Answer | None:
-    """Return the conflict where an object that is there belongs to another application or log."""
+def owned_by_another(
+    seen: Look, body: Mapping[str, Any], owners: Collection[str] = ()
+) -> Answer | None:
+    """Return the conflict where an object that is there belongs to another application or log.
+
+    Not where a person said that it may be taken from one of `owners`, applications of this log.
+    """
     theirs, ours = owner_annotation(seen.live), owner_annotation(body)
     if seen.owner is None or theirs == ours:
         return None
     shown = f"{seen.owner.project}/{seen.owner.application}"
+    if shown in owners and ours.startswith(f"{seen.owner.log_id}/"):
+        return None
+    claims = ours.partition("/")[2]
     where = "" if ours.startswith(f"{seen.owner.log_id}/") else " of another Trueup"
     return Answer(
         outcome=Outcome.CONFLICT,
         uid=seen.uid,
         resource_version=seen.version,
-        message=f"It belongs to the application {shown}{where}: remove it there first.",
+        message=f"Two applications claim it: it belongs to {shown}{where}, and {claims} declares "
+        "it too. Remove it from one of them.",
         managers=(f"trueup:{shown}",),
     )
 

@@ -153,12 +153,17 @@ class Observer:
         else:
             await self.saw(held.ref.api_version, held.ref.kind, held.body, held.source)
 
-    def applied(self, seen: Look, kept: Kept | None) -> Verdict:
+    async def kept_form(self, ref: ObjectRef) -> Kept | None:
+        """Return the kept form that an object is compared with; None where there is none."""
+        entry = self._memory.get(ref)
+        return await self._kept.get(entry.kept) if entry is not None else None
+
+    def applied(self, seen: Look, kept: Kept | None, *, is_frozen: bool = True) -> Verdict:
         """Remember the answer to an apply; the verdict's observation is the caller's to record."""
         owner = seen.owner
         application = f"{owner.project}/{owner.application}" if owner is not None else ""
         stored = self._kept.put(kept) if kept is not None else None
-        digest = self._digest(seen, kept, is_frozen=True)
+        digest = self._digest(seen, kept, is_frozen=is_frozen)
         entry = _entry(seen, digest, stored.digest if stored else None, application)
         self._memory.put(entry)
         self.strays.pop(seen.ref.identity, None)

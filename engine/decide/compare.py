@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 
 import orjson
 from msgspec import Struct, field
 
+from engine.decide.drift import (
+    Judged,
+    accepted_fields,
+    delay,
+    is_managed_elsewhere,
+    is_spared_no_longer,
+    judged,
+    policy_of,
+    rules_of,
+)
 from engine.decide.order import is_protected, runs_to_completion, wave_of
 from engine.decide.situation import Situation
 from engine.objects.health import worst
-from engine.objects.kept import Kept, differences
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
 from engine.objects.staging import SKIP
+from engine.objects.typed import MAX_PATH
 from events.vocabulary import (
     Action,
     Desired,
     Difference,
     DifferenceKind,
+    FieldRule,
     Health,
     ObjectRef,
     Presence,
     Verb,
 )
 from projections.clusters import KindState
+from projections.drift import Acceptance
 from projections.observed import ObservedDocument
 from projections.targets import SOFT_HOLDS
 
-NEW, CHANGED, DRIFTED, UNRECORDED, EXTRA, WITHDRAWN = (
+NEW, CHANGED, DRIFTED, ADOPTED, SPARED, UNDECLARED, TAKEN_OVER, UNRECORDED, EXTRA, WITHDRAWN = (
     "new",
     "changed in Git",
     "drift",
+    "live value adopted",
+    "no longer ignored",
+    "nobody declared it",
+    "taken over",
     "no record of an apply",
     "no longer desired",
     "application withdrawn",
 )
 """The reasons that an action can have."""
-REDACTED = "unknown: a body that tells was redacted"
-"""What is found of an object whose recorded body a person erased."""
+REPAIRS = frozenset({DRIFTED, ADOPTED, UNDECLARED})
+"""Those of actions that answer drift."""
+ACCEPTED = "accepted"
+"""The code of drift that a person accepted."""
+FOREIGN_FIELDS = "foreign-fields"
+"""The code of others' fields that are only reported."""
 NOT_LISTED = "not-listed-yet"
 """The code of an object whose kind the cluster has not been asked for: wait, it will be."""
 NO_SUCH_KIND = "no-such-kind"
@@ -51,6 +71,7 @@ class Held(Struct, frozen=True):
     ref: ObjectRef
     code: str
     message: str
+    until: int = 0
 
     @property
     def soft(self) -> bool:
@@ -70,11 +91,18 @@ class Findings(Struct):
     prunes: list[Action]
     drift: list[Difference]
     held: list[Held]
+    ignored: list[Difference]
+    """What would be drift, and is ignored or accepted."""
     health: Health
     health_message: str
     waves: dict[str, int] = field(default_factory=dict)
     unwell: list[Unwell] = field(default_factory=list)
     hooks: list[tuple[Desired, ObjectRef]] = field(default_factory=list)
+
+    @property
+    def until(self) -> int:
+        """When to look again though nothing has happened (UTC microseconds); 0 for never."""
+        return min((held.until for held in self.held if held.until), default=0)
 
 
 class Unwell(Struct, frozen=True):
@@ -87,7 +115,7 @@ class Unwell(Struct, frozen=True):
 
 def compare(situation: Situation) -> Findings:
     """Compare every desired and every observed object of a target that is assigned."""
-    found = Findings([], [], [], [], [], Health.HEALTHY, "")
+    found = Findings([], [], [], [], [], [], Health.HEALTHY, "")
     healths: list[tuple[Health, str]] = []
     seen: set[str] = set()
     expected = {hook.ref.identity for hook in situation.corrections.hooks}
@@ -152,40 +180,125 @@ def _compare_object(
     observed: ObservedDocument | None,
 ) -> None:
     if observed is None:
-        found.changes.append(_apply(desired, ref, NEW, None))
+        found.changes.append(_apply(situation, desired, ref, NEW, None))
         return
     if observed.presence is Presence.TERMINATING:
         message = f"{ref} is being deleted, and waits for its finalizers"
         found.held.append(Held(ref, "terminating", message))
         return
-    applied = observed.applied
-    drift = [] if applied is None else _drift(situation, ref, observed)
-    if applied is not None and applied.desired != desired.digest:
+    every = judged(situation, ref, observed)
+    drift = [each.difference for each in every if each.counts]
+    if observed.applied is not None and observed.applied.desired != desired.digest:
         drift = [item for item in drift if not _is_our_own(situation, item)]
     found.drift.extend(drift)
-    if applied is None:
-        found.changes.append(_apply(desired, ref, UNRECORDED, observed))
-    elif applied.desired != desired.digest:
-        found.changes.append(_apply(desired, ref, CHANGED, observed))
-    elif drift:
-        found.repairs.append(_apply(desired, ref, DRIFTED, observed))
-
-
-def _drift(situation: Situation, ref: ObjectRef, observed: ObservedDocument) -> list[Difference]:
+    found.ignored.extend(each.difference for each in every if not each.counts)
+    accepted = accepted_fields(situation, ref)
+    # What was accepted and has changed again is put right like anything else.
+    changed = {each.path for each in drift}
+    left = tuple(rule for rule in accepted if rule.path not in changed)
+    _note_accepted(found, ref, every, [accepted[each] for each in _used(observed, accepted)])
     applied = observed.applied
     if applied is None:
-        return []
-    if observed.presence is Presence.ABSENT:
-        return [Difference(DifferenceKind.MISSING, ref)]
-    found: list[Difference] = []
-    if observed.uid != applied.uid:
-        found.append(
-            Difference(DifferenceKind.RECREATED, ref, ".metadata.uid", applied.uid, observed.uid)
+        found.changes.append(_apply(situation, desired, ref, UNRECORDED, observed, left))
+    elif any(each.accepted and each.was is DifferenceKind.MISSING for each in every):
+        return
+    elif applied.desired != desired.digest:
+        found.changes.append(_apply(situation, desired, ref, CHANGED, observed, left))
+    elif is_spared_no_longer(observed, {*rules_of(situation.spec, ref), *accepted}):
+        found.changes.append(_apply(situation, desired, ref, SPARED, observed, left))
+    elif drift:
+        _meet(situation, found, desired, observed, drift, left)
+    elif situation.adoption and is_managed_elsewhere(
+        situation, ref, observed, situation.adoption.managers
+    ):
+        found.changes.append(_apply(situation, desired, ref, TAKEN_OVER, observed, left))
+
+
+def _used(
+    observed: ObservedDocument, accepted: Mapping[FieldRule, Acceptance]
+) -> Iterator[FieldRule]:
+    """Yield the accepted fields whose live value the last apply kept."""
+    applied = observed.applied
+    if applied is not None and any(d.kind is DifferenceKind.IGNORED for d in applied.mutated):
+        yield from (rule for rule in applied.left if rule in accepted)
+
+
+def _note_accepted(
+    found: Findings, ref: ObjectRef, every: list[Judged], kept: list[Acceptance]
+) -> None:
+    by = [*(each.accepted for each in every if each.accepted), *kept]
+    if by:
+        until = min((each.until for each in by if each.until), default=0)
+        message = f"drift of {ref} is accepted by {by[0].actor}: {by[0].reason}"
+        found.held.append(Held(ref, ACCEPTED, message, until))
+
+
+def _meet(
+    situation: Situation,
+    found: Findings,
+    desired: Desired,
+    observed: ObservedDocument,
+    drift: list[Difference],
+    left: tuple[FieldRule, ...],
+) -> None:
+    """Decide what is done about the drift of one object that Git has nothing new to say of."""
+    ref = drift[0].ref
+    values = [each for each in drift if each.kind is not DifferenceKind.FOREIGN]
+    if not values:
+        _meet_foreign(situation, found, observed, drift)
+        return
+    policy, after = policy_of(situation.spec, ref)
+    if policy == "adopt" and all(map(_is_adoptable, values)):
+        taken = (*left, *(FieldRule(each.path, adopted=True) for each in values))
+        found.repairs.append(_apply(situation, desired, ref, ADOPTED, observed, taken))
+        return
+    if policy == "report" and not situation.is_fetched:
+        message = f"{ref} drifted; drift.policy is report"
+        found.held.append(Held(ref, "drift-reported", message))
+        return
+    wait = delay(situation, ref, values, after)
+    if wait:
+        found.held.append(Held(ref, wait.code, wait.message, wait.until))
+    else:
+        found.repairs.append(_apply(situation, desired, ref, DRIFTED, observed, left))
+
+
+def _is_adoptable(difference: Difference) -> bool:
+    """Whether an apply can take the live value: not of what is gone, cut off, or not known."""
+    return (
+        difference.kind
+        in (DifferenceKind.CHANGED, DifferenceKind.REMOVED, DifferenceKind.REORDERED)
+        and difference.path != ""
+        and len(difference.path) < MAX_PATH
+    )
+
+
+def _meet_foreign(
+    situation: Situation, found: Findings, observed: ObservedDocument, drift: list[Difference]
+) -> None:
+    spec, ref = situation.spec, drift[0].ref
+    paths = tuple(sorted({each.path for each in drift if each.path and each.manager}))
+    if spec is None or spec.foreign_fields.policy != "remove" or not paths:
+        others = ", ".join(sorted({each.manager or "unknown" for each in drift}))
+        message = f"{ref} has fields that nobody declared, by {others}"
+        found.held.append(Held(ref, FOREIGN_FIELDS, message))
+        return
+    wait = delay(situation, ref, drift, 0)
+    if wait:
+        found.held.append(Held(ref, wait.code, wait.message, wait.until))
+        return
+    found.repairs.append(
+        Action(
+            verb=Verb.REMOVE,
+            ref=ref,
+            reason=UNDECLARED,
+            uid=observed.uid,
+            resource_version=observed.resource_version,
+            observed=observed.digest,
+            wave=wave_of(ref, Verb.APPLY),
+            paths=paths,
         )
-    if observed.digest != applied.digest and observed.body is not None:
-        all_found = compared(situation, applied.kept, observed.body, ref)
-        found.extend(d for d in all_found if d.kind.is_drift)
-    return found
+    )
 
 
 def _is_our_own(situation: Situation, difference: Difference) -> bool:
@@ -197,18 +310,6 @@ def _is_our_own(situation: Situation, difference: Difference) -> bool:
     nobody_else = difference.manager in ("", MANAGER)
     is_edit = difference.kind not in (DifferenceKind.MISSING, DifferenceKind.RECREATED)
     return last is not None and nobody_else and is_edit and difference.ref.identity in last.unsure
-
-
-def compared(situation: Situation, kept: str, live: str, ref: ObjectRef) -> list[Difference]:
-    """Return how a live body differs from a kept form, by their digests.
-
-    Where one of them was redacted that cannot be told, and counts as a change: one more apply
-    makes it known again.
-    """
-    kept_body, live_body = situation.bodies.get(kept), situation.bodies.get(live)
-    if kept_body is None or live_body is None:
-        return [Difference(DifferenceKind.CHANGED, ref, after=REDACTED)]
-    return differences(Kept.decode(kept_body), orjson.loads(live_body), ref)
 
 
 def _compare_extra(situation: Situation, found: Findings, observed: ObservedDocument) -> None:
@@ -251,8 +352,14 @@ def _health(ref: ObjectRef, observed: ObservedDocument | None) -> tuple[Health, 
 
 
 def _apply(
-    desired: Desired, ref: ObjectRef, reason: str, observed: ObservedDocument | None
+    situation: Situation,
+    desired: Desired,
+    ref: ObjectRef,
+    reason: str,
+    observed: ObservedDocument | None,
+    left: tuple[FieldRule, ...] = (),
 ) -> Action:
+    takes = situation.adoption if reason in (NEW, UNRECORDED, TAKEN_OVER) else None
     present = observed is not None and observed.presence is Presence.PRESENT
     # Who makes anew what was ours (`kubectl replace --force`) has made a drift, not a claim.
     was_ours = observed is not None and observed.applied is not None
@@ -267,6 +374,10 @@ def _apply(
         observed=observed.digest if observed and present else "",
         force=present or was_ours,
         wave=wave_of(ref, Verb.APPLY),
+        leave=(*rules_of(situation.spec, ref), *left),
+        adopt=takes is not None,
+        managers=takes.managers if takes else (),
+        owners=takes.owners if takes else (),
     )
 
 

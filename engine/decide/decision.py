@@ -6,15 +6,18 @@ them is carried out afterwards. The same situation always gives the same facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.decide import permission, stages
+from engine.decide.aftermath import aftermath
 from engine.decide.compare import (
-    DRIFTED,
+    ADOPTED,
+    FOREIGN_FIELDS,
     NOT_LISTED,
+    REPAIRS,
     WITHDRAWN,
     Findings,
     Held,
@@ -37,10 +40,11 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, Health, Outcome
+from events.vocabulary import Action, Difference, DifferenceKind, Health, Outcome
+from projections.drift import DriftCase
 from projections.targets import Approval
 
-PLAN_CAUSES = ("commit", "drift", "request", "withdrawal", "recovery")
+PLAN_CAUSES = ("commit", "drift", "adoption", "request", "withdrawal", "recovery")
 """What a correction can be for."""
 DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
@@ -87,7 +91,7 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
     found = compare(situation) if found is None else found
     if any(item.code == NOT_LISTED for item in found.held):
         return Decision((), waiting="the cluster has not listed every kind yet")
-    facts: list[Fact] = [*_drift_facts(situation, found.drift), *_health_facts(situation, found)]
+    facts: list[Fact] = [*_drift_facts(situation, found), *_health_facts(situation, found)]
     found, actions, approval = permission.permitted(situation, found)
     step = stages.step(situation, found, actions)
     facts += step.ended
@@ -98,14 +102,19 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
             return _meanwhile(situation, facts, step.actions, wait)
         facts += [*_lift(situation), _plan(situation, step, actions, approval)]
         return Decision(tuple(facts))
-    until = hold.until if hold else step.until
+    after = aftermath(situation, found, step)
+    facts += after.facts
+    until = min(filter(None, (hold.until if hold else step.until, after.until)), default=0)
     hold = hold or step.hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
     facts += _hold_facts(situation, hold or _left_over(found))
     if is_synced and not _answers_later(situation) and _is_news(situation):
         desired = situation.desired
-        facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
-    return Decision(tuple(facts), until=until)
+        facts.append(
+            TargetSynced(desired.commit, desired.position, desired.objects, count=desired.count)
+        )
+    ends = (until, found.until)
+    return Decision(tuple(facts), until=min((end for end in ends if end), default=0))
 
 
 def stamped(facts: Iterable[Fact], seen: int) -> list[Fact]:
@@ -122,13 +131,13 @@ def _meanwhile(
     repairs = tuple(
         action
         for action in actions
-        if action.reason == DRIFTED and action.ref.identity not in failed
+        if action.reason in REPAIRS and action.ref.identity not in failed
     )
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
     beside = situation.corrections.beside
-    if beside and beside.code == STALE and beside.retry_at > situation.now:
-        until = min(wait, beside.retry_at)
+    if beside and beside.code == STALE and (until := beside.waits_until(situation.now)):
+        until = min(wait, until)
         return Decision(tuple(facts), until=until, waiting="retrying later")
     plan = _plan(situation, Step(repairs), repairs)
     return Decision((*facts, replace(plan, cause="drift", attempt=0)))
@@ -192,7 +201,8 @@ def _held(held: list[Held]) -> ReconcileHeld:
     same = [item for item in held if item.code == first.code]
     more = f" (and {len(same) - 1} more objects)" if len(same) > 1 else ""
     refs = tuple(item.ref for item in same[:HOLD_LISTED])
-    return ReconcileHeld(first.code, first.message + more, objects=refs)
+    until = min((item.until for item in same if item.until), default=0)
+    return ReconcileHeld(first.code, first.message + more, until=until, objects=refs)
 
 
 def _plan(
@@ -208,14 +218,15 @@ def _plan(
     part = _part(actions, attempt)
     taken = {action.ref.identity for action in part}
     rest = tuple(action for action in every if action.ref.identity not in taken)
-    repairs = [action.reason == DRIFTED for action in actions]
+    repairs = [action.reason in REPAIRS for action in actions]
     drift_only = all(repairs)
     if last and last.code == "abandoned":
         cause = "recovery"
     elif approval:
         cause = "approval"
     elif drift_only:
-        cause = "drift"
+        is_adoption = all(action.reason == ADOPTED for action in actions)
+        cause = "adoption" if is_adoption else "drift"
     elif situation.open_request:
         cause = "request"
     elif not situation.target.assigned:
@@ -262,23 +273,35 @@ def _case(situation: Situation) -> str:
     return f"{situation.id.project}/{situation.id.label}#{situation.drift.cases + 1}"
 
 
-def _drift_facts(situation: Situation, drift: list[Difference]) -> Iterator[Fact]:
-    open_case, corrections = situation.drift.open, situation.corrections
+def _drift_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
+    open_case, drift = situation.drift.open, found.drift
     if drift:
         listed = tuple(drift[:DRIFT_LISTED])
         omitted = len(drift) - len(listed)
         if open_case is None or (open_case.differences, open_case.omitted) != (listed, omitted):
             yield DriftDetected(_case(situation), listed, omitted)
     elif open_case:
-        beside = corrections.beside
-        is_besides = beside is not None and beside.drift_case == open_case.case and not beside.code
-        last = beside if is_besides else corrections.last
-        if last and last.drift_case == open_case.case and not last.code:
-            yield DriftResolved(open_case.case, "corrected", last.position)
-        elif last and last.position > open_case.opened and not last.code:
-            yield DriftResolved(open_case.case, "superseded", last.position)
-        else:
-            yield DriftResolved(open_case.case, "reverted")
+        yield _resolved(situation, open_case, found.ignored)
+
+
+def _resolved(
+    situation: Situation, case: DriftCase, ignored: Sequence[Difference]
+) -> DriftResolved:
+    """Say how a case ended of which nothing is left that counts."""
+    corrections = situation.corrections
+    known = {(each.ref.identity, each.path) for each in case.differences}
+    for kind, how in ((DifferenceKind.ACCEPTED, "accepted"), (DifferenceKind.IGNORED, "ignored")):
+        if any(each.kind is kind and (each.ref.identity, each.path) in known for each in ignored):
+            return DriftResolved(case.case, how)
+    beside = corrections.beside
+    is_besides = beside is not None and beside.drift_case == case.case and not beside.code
+    last = beside if is_besides else corrections.last
+    if last and last.drift_case == case.case and not last.code:
+        how = "adopted" if last.cause == "adoption" else "corrected"
+        return DriftResolved(case.case, how, last.position)
+    if last and last.position > case.opened and not last.code:
+        return DriftResolved(case.case, "superseded", last.position)
+    return DriftResolved(case.case, "reverted")
 
 
 def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
@@ -308,7 +331,13 @@ def _lift(situation: Situation) -> Iterator[Fact]:
 
 def _is_synced(found: Findings) -> bool:
     hard = any(not item.soft for item in found.held)
-    return not (hard or found.changes or found.repairs or found.prunes or found.drift)
+    # Others' fields that are only reported are no part of what was declared.
+    reported = {item.ref.identity for item in found.held if item.code == FOREIGN_FIELDS}
+    drift = any(
+        each.kind is not DifferenceKind.FOREIGN or each.ref.identity not in reported
+        for each in found.drift
+    )
+    return not (hard or found.changes or found.repairs or found.prunes or drift)
 
 
 def _answers_later(situation: Situation) -> bool:
@@ -320,4 +349,5 @@ def _is_news(situation: Situation) -> bool:
     synced = situation.target.synced
     if synced is None or synced.desired != situation.desired.position:
         return True
-    return situation.open_request is not None or situation.in_run
+    is_asked = situation.open_request is not None or situation.adoption is not None
+    return is_asked or situation.in_run

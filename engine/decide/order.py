@@ -63,12 +63,12 @@ def wave_of(ref: ObjectRef, verb: Verb) -> int:
     if wave is None:
         built_in = "." not in ref.group or ref.group.endswith(".k8s.io")
         wave = _BUILT_IN if built_in else _CUSTOM
-    return wave if verb is Verb.APPLY else _DELETIONS + _DELETIONS - wave
+    return wave if verb is not Verb.DELETE else _DELETIONS + _DELETIONS - wave
 
 
 def in_order(actions: list[Action]) -> tuple[Action, ...]:
     """Sort actions by wave, then by reference, so that a plan is the same for the same facts."""
-    return tuple(sorted(actions, key=lambda action: (action.wave, action.ref)))
+    return tuple(sorted(actions, key=lambda action: (action.wave, action.ref, action.verb)))
 
 
 def is_protected(ref: ObjectRef) -> bool:

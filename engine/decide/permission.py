@@ -154,18 +154,18 @@ def hold(
 def back_off(situation: Situation) -> int:
     """Return until when a failed correction is left alone; 0 where it may be tried now."""
     last = situation.corrections.last
-    if last is None or not last.code or last.retry_at <= situation.now:
+    if last is None or not last.code or is_news_since(situation, last):
         return 0
-    return 0 if is_news_since(situation, last) else last.retry_at
+    return last.waits_until(situation.now)
 
 
 def is_news_since(situation: Situation, last: Ended) -> bool:
     """Whether something happened after a correction that makes another try worth while.
 
-    A render, a declaration, a request, an approval, a rollback, a cluster that is back.
+    A render, a declaration, a request, an approval, a rollback, a take-over, a cluster back.
     """
     application, target = situation.application, situation.target
-    asked = (application, target.request, target.approval, target.pin)
+    asked = (application, target.request, target.approval, target.pin, target.adoption)
     news = max(situation.desired.position, *(each.position if each else 0 for each in asked))
     return news > last.position or situation.cluster.since > last.at
 

@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
-from engine.decide.compare import compared, extras, is_applied
+from engine.decide.compare import extras, is_applied
+from engine.decide.drift import judged
 from engine.decide.order import is_protected
 from engine.decide.situation import Situation
 from engine.objects.foreign import ALLOWED, foreign
-from engine.objects.kept import Kept
+from engine.objects.kept import Kept, differences
 from engine.objects.values import MISSING, changes
 from events.vocabulary import Desired, Difference, DifferenceKind, ObjectRef, Presence
 from projections.observed import ObservedDocument
 
 SHOWN_ONLY = frozenset(
-    {DifferenceKind.FOREIGN, DifferenceKind.MUTATED, DifferenceKind.OWNERSHIP_LOST}
+    {
+        DifferenceKind.FOREIGN,
+        DifferenceKind.MUTATED,
+        DifferenceKind.OWNERSHIP_LOST,
+        DifferenceKind.IGNORED,
+        DifferenceKind.ACCEPTED,
+    }
 )
 """Kinds that do not make a target different from what is desired."""
 
@@ -53,15 +61,24 @@ def _of_object(
     if applied is None:
         yield Difference(DifferenceKind.CHANGED, ref, after="not applied by us yet")
         return
-    yield from applied.mutated
-    if observed.uid != applied.uid:
-        yield Difference(DifferenceKind.RECREATED, ref, ".metadata.uid", applied.uid, observed.uid)
-    if observed.body is not None:
+    every = judged(situation, ref, observed)
+    found = [each.difference for each in every]
+    # Of an ignored field the apply told what Git says, and a later look what is there now.
+    declared = {each.path: each for each in applied.mutated if each.kind is DifferenceKind.IGNORED}
+    now = {each.path for each in found}
+    yield from (each for each in applied.mutated if each.path not in declared.keys() & now)
+    for each in found:
+        if each.kind is DifferenceKind.IGNORED and each.path in declared:
+            each = replace(each, before=declared[each.path].before)
+        yield each
+    kept, live = situation.bodies.get(applied.kept), situation.bodies.get(observed.body or "")
+    if kept is not None and live is not None:
+        form, body = Kept.decode(kept), orjson.loads(live)
         if observed.digest != applied.digest:
-            yield from compared(situation, applied.kept, observed.body, ref)
-        kept, live = situation.bodies.get(applied.kept), situation.bodies.get(observed.body)
-        if kept is not None and live is not None:
-            yield from foreign(Kept.decode(kept), orjson.loads(live), ref, ALLOWED)
+            lost = (d for d in differences(form, body, ref) if not d.kind.is_drift)
+            yield from lost
+        foreigns = {each.difference.path for each in every if each.was is DifferenceKind.FOREIGN}
+        yield from (d for d in foreign(form, body, ref, ALLOWED) if d.path not in foreigns)
     if applied.desired != desired.digest:
         yield from _from_git(situation, ref, applied.desired, desired.digest)
 

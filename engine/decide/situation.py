@@ -22,7 +22,7 @@ from projections.drift import DriftDocument
 from projections.fold import TargetId
 from projections.observed import ObservedDocument
 from projections.sources import SourceDocument
-from projections.targets import Pin, Request, TargetDocument
+from projections.targets import Adoption, Pin, Request, TargetDocument
 
 
 class Dependency(Struct, frozen=True):
@@ -101,6 +101,11 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
         if request is None or (synced and synced.position > request.position):
             return None
         return request
+
+    @property
+    def adoption(self) -> Adoption | None:
+        """The take-over that a person asked for and that has not come to its end."""
+        return self.target.adoption
 
     @property
     def is_fetched(self) -> bool:
@@ -198,12 +203,24 @@ def in_force(desired: DesiredDocument, pin: Pin | None) -> DesiredDocument:
     )
 
 
-def suspects(observed: Mapping[str, ObservedDocument]) -> list[ObservedDocument]:
-    """Name the objects that may differ: those that are no longer as the last apply left them."""
+def suspects(
+    observed: Mapping[str, ObservedDocument], *, every: bool = False
+) -> list[ObservedDocument]:
+    """Name the objects that may differ: those that are no longer as the last apply left them.
+
+    All that we applied, where `every` says that what others have in them counts.
+    """
     return [
         document
         for document in observed.values()
         if document.applied
         and document.presence is not Presence.ABSENT
-        and document.digest != document.applied.digest
+        and (every or document.digest != document.applied.digest)
     ]
+
+
+def asks_for_every_body(situation: Situation) -> bool:
+    """Whether what others have in our objects counts here, so that each has to be looked at."""
+    spec = situation.spec
+    is_foreign = spec is not None and spec.foreign_fields.policy != "allow"
+    return is_foreign or situation.adoption is not None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.decide import hooks
-from engine.decide.compare import DRIFTED, Findings
+from engine.decide.compare import REPAIRS, Findings
 from engine.decide.hooks import State, Turn
 from engine.decide.order import in_order
 from engine.decide.situation import Dependency, Situation
@@ -58,8 +58,8 @@ class _Next(Struct, frozen=True):
 def step(situation: Situation, found: Findings, actions: Sequence[Action]) -> Step:
     """Return the next step of a sync that is to do `actions`, those that policy allows."""
     now = hooks.turns(situation, found) if situation.in_run else []
-    repairs = [action for action in actions if action.reason == DRIFTED]
-    work = [action for action in actions if action.reason != DRIFTED]
+    repairs = [action for action in actions if action.reason in REPAIRS]
+    work = [action for action in actions if action.reason not in REPAIRS]
     left = list(hooks.left_over(situation, found, now))
     is_needed = bool(work) or any(turn.state is State.NEW for turn in now if _is_usual(turn))
     following = _held_before(situation) if is_needed else None

@@ -118,7 +118,8 @@ def _cluster(situation: Situation) -> Guard:
 
 def _objects(found: Findings | None) -> Iterator[Guard]:
     for item in found.held if found else ():
-        yield Guard("object", item.soft, f"{item.ref}: {item.message} ({item.code})")
+        message = f"{item.ref}: {item.message} ({item.code})"
+        yield Guard("object", item.soft, message, until=item.until)
 
 
 def _suspended(situation: Situation) -> Guard:

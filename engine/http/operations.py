@@ -49,6 +49,7 @@ def _operations() -> Iterator[Operation]:
     yield from _people()
     yield from _notifications()
     yield from _targets()
+    yield from _drift()
     yield from _history()
     yield from _tokens()
 
@@ -444,6 +445,20 @@ def _steering() -> Iterator[Operation]:
             "Approve a plan, or that a sync window was overridden.",
             {"reason": "looked at together", "plan": "sha256:" + "0" * 64},
         ),
+        (
+            "accept",
+            shapes.AcceptRequest,
+            shapes.Acted,
+            "Accept the open drift case's differences as they are, for a while.",
+            {"reason": "incident 7", "duration": "2h"},
+        ),
+        (
+            "adopt",
+            shapes.AdoptRequest,
+            shapes.Acted,
+            "Take over what is there and managed by kubectl, Helm, Argo CD or Flux.",
+            {"reason": "moved from Helm"},
+        ),
     ):
         yield Operation(
             method="POST",
@@ -456,6 +471,32 @@ def _steering() -> Iterator[Operation]:
             example=example,
             answer=answer,
             problems=(404, 409, 422),
+        )
+
+
+def _drift() -> Iterator[Operation]:
+    state = query("state", "Only cases that are so.", {"type": "string", "enum": ["open", "ended"]})
+    for suffix, where, more in (
+        ("", "All", ()),
+        (
+            "/{project}",
+            "Project",
+            (
+                PROJECT,
+                query("application", "Only this application's.", MAYBE_NAME),
+                query("cluster", "Only those on this cluster.", MAYBE_NAME),
+            ),
+        ),
+    ):
+        yield Operation(
+            method="GET",
+            path=f"/v1/drift{suffix}",
+            id=f"list{where}Drift",
+            tag="drift",
+            summary="List drift cases, open and past: who, since when, and what was done.",
+            parameters=(*more, state, AFTER_KEY, limit(500), AT),
+            answer=shapes.DriftPage,
+            problems=(404,) if more else (),
         )
 
 

@@ -15,6 +15,7 @@ from engine.decide.state import SyncState, TargetStatus
 from engine.doctor.check import Check, State
 from engine.resources.model import Application, Cluster, Notification, Repository
 from events.vocabulary import Action, Difference, Health, ObjectRef
+from projections.cases import CaseDocument
 from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument
 from projections.declared import Suspension
@@ -414,6 +415,43 @@ class ApproveRequest(Struct, forbid_unknown_fields=True):
     reason: Reason
     plan: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
     override: Annotated[int, Meta(ge=1)] | None = None
+
+
+class AcceptRequest(Struct, forbid_unknown_fields=True):
+    """Why drift is accepted, and for how long (`2h`) or until when; or that it `end`s.
+
+    `case` is the open case, where the caller wants to be sure of it.
+    """
+
+    reason: Reason
+    case: Annotated[str, Meta(max_length=300)] | None = None
+    duration: Annotated[str, Meta(pattern="^(([0-9]{1,9}(ms|s|m|h))+)?$")] | None = None
+    until: Annotated[str, Meta(max_length=40)] | None = None
+    end: bool | None = None
+
+
+class AdoptRequest(Struct, forbid_unknown_fields=True):
+    """Why what is there is taken over, and from which managers besides the known tools."""
+
+    reason: Reason
+    managers: (
+        Annotated[list[Annotated[str, Meta(min_length=1, max_length=128)]], Meta(max_length=20)]
+        | None
+    ) = None
+
+
+class DriftItem(CaseDocument, frozen=True):
+    """A drift case, and whose it is."""
+
+    target: str = ""
+
+
+class DriftPage(Struct):
+    """Drift cases by target and number."""
+
+    items: list[DriftItem]
+    next: AfterKey
+    position: Seen
 
 
 class Guard(Struct):

@@ -58,6 +58,18 @@ def foreign(
     listed: status, what `allowed` managers own, injected caBundles, and what an entry names that
     the object no longer has. Raises `ObjectRefused("bad-fields")`.
     """
+    found = foreign_found(kept, live, ref, allowed, manager)
+    return [item.difference for item in limited(found, ref)]
+
+
+def foreign_found(
+    kept: Kept | None,
+    live: Mapping[str, Any],
+    ref: ObjectRef,
+    allowed: Collection[str] = ALLOWED,
+    manager: str = MANAGER,
+) -> list[Found]:
+    """Return what `foreign` returns, each with its path in elements, and all of it."""
     ours = kept.fields if kept is not None else FieldSet({})
     found: list[Found] = []
     for entry in entries_of(live):
@@ -72,7 +84,7 @@ def foreign(
         found += walk.found
     if kept is not None and (scaled := _scaled(kept, live, ref)) is not None:
         found.append(scaled)
-    return [item.difference for item in limited(found, ref)]
+    return found
 
 
 def _scaled(kept: Kept, live: Mapping[str, Any], ref: ObjectRef) -> Found | None:

@@ -121,6 +121,13 @@ def differences(kept: Kept, live: Mapping[str, Any], ref: ObjectRef) -> list[Dif
     return compare_with(kept, live, ref)[0]
 
 
+def drift(kept: Kept, live: Mapping[str, Any], ref: ObjectRef) -> list[compare.Found]:
+    """Return the differences of our values alone, each with its path in elements."""
+    if unchanged(kept.quick, live):
+        return []
+    return compare.compared(kept.shape, live, Managed(live), ref)
+
+
 def compare_with(
     kept: Kept, live: Mapping[str, Any], ref: ObjectRef, manager: str = MANAGER
 ) -> tuple[list[Difference], bool]:

@@ -6,8 +6,10 @@ They are recorded once, at the apply, and not fought.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.objects.compare import Found, difference, limited
 from engine.objects.fieldset import (
@@ -18,6 +20,7 @@ from engine.objects.fieldset import (
     key_parts,
     value_element,
 )
+from engine.objects.left import covers, pointer_of
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import SERVER_ONLY
@@ -31,19 +34,24 @@ from engine.objects.typed import (
     item_key,
     same_value,
 )
-from events.vocabulary import Difference, DifferenceKind, ObjectRef
+from events.vocabulary import Difference, DifferenceKind, FieldRule, ObjectRef
 
 _NOT_NAMED = frozenset({"apiVersion", "kind", "status"})
 
 
 def mutated(
-    sent: Mapping[str, Any], answer: Mapping[str, Any], ref: ObjectRef, manager: str = MANAGER
+    sent: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    ref: ObjectRef,
+    manager: str = MANAGER,
+    leave: Sequence[FieldRule] = (),
 ) -> list[Difference]:
     """Return the named fields that the answer lacks or has other values for.
 
     Both are redacted beforehand. Nulls and empty maps and lists name nothing; zeros that the
     answer leaves out are no difference. A value that the server writes in another way (`500m` for
-    `0.5`) is one. Lists are aligned by the keys that managedFields use. Raises
+    `0.5`) is one. What differs because rules in `leave` kept the live value is of kind IGNORED;
+    `sent` is then what was declared. Lists are aligned by the keys that managedFields use. Raises
     `ObjectRefused("bad-fields")`.
     """
     own = Managed(answer, manager).own
@@ -55,7 +63,22 @@ def mutated(
             value = {key: inner for key, inner in value.items() if key not in SERVER_ONLY}
         if name not in _NOT_NAMED:
             walk.field(name, value, answer, fields.tree, ())
-    return [found.difference for found in limited(walk.found, ref)]
+    managed = Managed(answer, manager)
+    return [
+        _marked(found, answer, managed, leave) if leave else found.difference
+        for found in limited(walk.found, ref)
+    ]
+
+
+def _marked(
+    found: Found, answer: Mapping[str, Any], managed: Managed, leave: Sequence[FieldRule]
+) -> Difference:
+    author = managed.author(found.path)
+    manager, subresource = (author.manager, author.subresource) if author else ("", "")
+    pointer = pointer_of(found.path, answer)
+    if any(covers(rule, found.path, pointer, manager, subresource) for rule in leave):
+        return replace(found.difference, kind=DifferenceKind.IGNORED, manager=manager)
+    return found.difference
 
 
 class _Walk:

@@ -6,16 +6,21 @@ Pure. Whether a path is allowed, or another resource exists, is for the server t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from engine.resources import duration, windows
+from engine.resources.field_path import field_path_fault
 from engine.resources.model import (
     NAME_PATTERN,
+    Allowed,
     Application,
     Cluster,
     Credentials,
+    Drift,
+    DriftRule,
     GitRef,
+    Ignored,
     Notification,
     Repository,
     Resource,
@@ -30,6 +35,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-f:.]+")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):(?!/)(\S+)")
 _NOT_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|/$|\.$|\.lock(/|$)|(^|/)\.")
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 86_400.0
+LONGEST_GRACE = 31 * 86_400.0
 
 
 def faults(resource: Resource) -> Iterator[Fault]:
@@ -175,6 +181,36 @@ def _application(resource: Application) -> Iterator[Fault]:
         if wrong is not None:
             field, message = wrong
             yield Fault(("spec", "sync", "windows", place, field), message)
+    if spec.sync.on_degraded == "rollback" and spec.sync.health_timeout is None:
+        yield Fault(
+            ("spec", "sync", "onDegraded"),
+            "needs sync.healthTimeout",
+            "say how long a target may take to be healthy, for example healthTimeout: 5m",
+        )
+    if resource.metadata.name in spec.depends_on:
+        place = spec.depends_on.index(resource.metadata.name)
+        yield Fault(("spec", "dependsOn", place), "is the application itself", "take it out")
+    yield from _field_rules(spec.ignore_differences, ("spec", "ignoreDifferences"))
+    yield from _field_rules(spec.foreign_fields.allow, ("spec", "foreignFields", "allow"))
+    drift: tuple[Drift | DriftRule, ...] = (spec.drift, *spec.drift.rules)
+    for place, rule in enumerate(drift):
+        path: Path = ("spec", "drift", "rules", place - 1) if place else ("spec", "drift")
+        after = duration.seconds(rule.after)
+        if after > LONGEST_GRACE:
+            yield Fault((*path, "after"), "must be 744h at most")
+        elif after and rule.policy != "correct":
+            yield Fault((*path, "after"), "is of use only with policy: correct")
+
+
+def _field_rules(rules: Sequence[Ignored | Allowed], path: Path) -> Iterator[Fault]:
+    for place, rule in enumerate(rules):
+        if not rule.paths and not rule.managers:
+            yield Fault((*path, place), "must have paths or managers")
+        for number, text in enumerate(rule.paths):
+            wrong = field_path_fault(text)
+            if wrong:
+                hint = 'write .spec.replicas, .spec.containers[name="app"], or /spec/replicas'
+                yield Fault((*path, place, "paths", number), wrong, hint)
 
 
 def _targets(targets: Targets) -> Iterator[Fault]:

@@ -298,6 +298,115 @@ class Sync(Model, frozen=True):
     waves: Annotated[
         Waves, Meta(description="How waves wait for each other, where there are several.")
     ] = Waves()
+    health_timeout: Annotated[
+        Duration | None,
+        Meta(description="How long a target may take to be healthy after a sync."),
+    ] = None
+    on_degraded: Annotated[
+        Literal["nothing", "rollback"],
+        Meta(
+            description="What is done when a sync has not made a target healthy in time: it can go "
+            "back to the last revision that was healthy, once."
+        ),
+    ] = "nothing"
+
+
+class ObjectSelector(Model, frozen=True):
+    """Objects by group, kind, namespace and name; what is not said selects nothing away."""
+
+    group: Annotated[
+        str | None,
+        Meta(description='The API group; "" is the core group.', examples=["apps"]),
+    ] = None
+    kind: Annotated[str | None, Meta(description="The kind.", examples=["Deployment"])] = None
+    namespace: Annotated[str | None, Meta(description="The namespace that it is in.")] = None
+    name: Annotated[str | None, Meta(description="The object's name.")] = None
+
+
+FieldPath = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=1024,
+        description="A field with all that is below it: as `trueup diff` shows it "
+        '(`[*]` is every list item), or a JSON pointer ("/spec/replicas").',
+        examples=[".spec.replicas", '.spec.template.spec.containers[name="app"].image'],
+    ),
+]
+Manager = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="A field manager, as `trueup diff` shows it.",
+        examples=["kube-controller-manager"],
+    ),
+]
+
+
+class Ignored(ObjectSelector, frozen=True):
+    """Differences that are no drift: by path, by who made them, or both where both are said.
+
+    They are still shown, and an apply leaves the live value as it is.
+    """
+
+    paths: Annotated[tuple[FieldPath, ...], Meta(max_length=100, description="Which fields.")] = ()
+    managers: Annotated[
+        tuple[Manager, ...], Meta(max_length=100, description="Whose changes.")
+    ] = ()
+
+
+class Allowed(ObjectSelector, frozen=True):
+    """Fields of others that are welcome: by path, by who owns them, or both where both are said."""
+
+    paths: Annotated[tuple[FieldPath, ...], Meta(max_length=100, description="Which fields.")] = ()
+    managers: Annotated[tuple[Manager, ...], Meta(max_length=100, description="Whose fields.")] = ()
+
+
+class ForeignFields(Model, frozen=True):
+    """What becomes of fields that nobody declared and that others have set in our objects.
+
+    What controllers of the cluster itself set is always welcome.
+    """
+
+    policy: Annotated[
+        Literal["allow", "report", "remove"],
+        Meta(
+            description="`allow` shows them in `trueup diff`, `report` makes them drift that a "
+            "person looks at, `remove` takes them out."
+        ),
+    ] = "allow"
+    allow: Annotated[
+        tuple[Allowed, ...], Meta(max_length=100, description="What is welcome all the same.")
+    ] = ()
+
+
+DriftWord = Literal["correct", "report", "adopt"]
+_DRIFT_POLICY = Meta(
+    description="`correct` puts it right, `report` leaves it to a person, `adopt` takes the live "
+    "value until Git says something else of the object."
+)
+_DRIFT_AFTER = Meta(
+    description="How long drift may last before it is put right: time for whoever made it."
+)
+
+
+class DriftRule(ObjectSelector, frozen=True):
+    """How drift of some objects is met. The first rule that selects an object counts."""
+
+    policy: Annotated[DriftWord, _DRIFT_POLICY] = "correct"
+    after: Annotated[Duration, _DRIFT_AFTER] = "0s"
+
+
+class Drift(Model, frozen=True):
+    """How drift is met: what differs on the cluster though no commit says so."""
+
+    policy: Annotated[DriftWord, _DRIFT_POLICY] = "correct"
+    after: Annotated[Duration, _DRIFT_AFTER] = "0s"
+    rules: Annotated[
+        tuple[DriftRule, ...],
+        Meta(max_length=100, description="Exceptions, by kind or object; the first that fits."),
+    ] = ()
 
 
 class ApplicationSpec(Model, frozen=True):
@@ -307,6 +416,14 @@ class ApplicationSpec(Model, frozen=True):
     targets: Annotated[Targets, Meta(description="Which clusters it goes to.")]
     render: Annotated[Render, Meta(description="How manifests become objects.")] = Render()
     sync: Annotated[Sync, Meta(description="When differences are corrected.")] = Sync()
+    drift: Annotated[Drift, Meta(description="How drift is met.")] = Drift()
+    ignore_differences: Annotated[
+        tuple[Ignored, ...],
+        Meta(max_length=100, description="Differences that are no drift."),
+    ] = ()
+    foreign_fields: Annotated[
+        ForeignFields, Meta(description="What becomes of fields that nobody declared.")
+    ] = ForeignFields()
     depends_on: Annotated[
         tuple[Name, ...],
         Meta(

@@ -15,6 +15,7 @@ MODULES = {
     "engine/compose.py": "the one place that constructs: what it builds is listed in order",
     "engine/http/operations.py": "a table of the API's operations",
     "engine/http/shapes.py": "a table of the API's shapes",
+    "engine/resources/model.py": "a table of the fields that can be declared",
     "engine/settings.py": "a table of the settings, and their one reader",
     "engine/simulator/controllers.py": "one controller a kind, as kube-controller-manager has them",
     "engine/simulator/operations.py": "the API server's verbs, which share their checks",

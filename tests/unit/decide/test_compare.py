@@ -11,10 +11,10 @@ from engine.decide.compare import (
     EXTRA,
     NEW,
     NO_SUCH_KIND,
-    REDACTED,
     UNRECORDED,
     compare,
 )
+from engine.decide.drift import REDACTED
 from engine.decide.show import all_differences
 from events.vocabulary import Desired, DifferenceKind, Health, ObjectRef, Presence, Verb
 from projections.clusters import ClusterDocument
