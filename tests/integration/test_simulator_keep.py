@@ -62,7 +62,7 @@ async def test_clusters_that_crash_have_what_they_had_and_go_on(tmp_path: Path) 
         await stage.kubectl("dev", "create", "-f", str(tmp_path / "crd.json"))
         with anyio.fail_after(30):
             # Not served before it is established.
-            while not await succeeds(stage, "create", "-f", str(tmp_path / "thing.json")):
+            while not await succeeds(stage, "create", "-f", str(tmp_path / "thing.json")):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         (tmp_path / "web.json").write_text(json.dumps(WEB))
         await stage.kubectl("dev", "create", "-f", str(tmp_path / "web.json"))
