@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from engine.decide.order import DEFINITIONS, NAMESPACES
-from engine.ports import Answer, ApplyRequest, ClusterPort
+from engine.ports import Answer, ApplyRequest, Clock, ClusterPort
 from engine.telemetry import spans
 from events.catalog import CorrectionPlanned
 from events.event import Blob
@@ -18,6 +20,8 @@ from events.vocabulary import Action, Outcome, Result, Verb
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE = 5.0
+"""Seconds until a request without an answer no longer counts among those of all targets."""
 ESTABLISHED_TIMEOUT = 60.0
 """Seconds that a new kind may take to be served."""
 
@@ -56,6 +60,7 @@ async def carry_out(
     limit: anyio.CapacityLimiter,
     width: int,
     check_lease: Callable[[], None],
+    clock: Clock,
 ) -> Done:
     """Do a plan's actions and return what they came to; never raises for a failed action.
 
@@ -70,8 +75,8 @@ async def carry_out(
         return _done(plan.actions, dict.fromkeys(range(len(plan.actions)), failed))
     here = anyio.Semaphore(width)
 
-    async def one(index: int, action: Action) -> None:
-        async with here, limit:
+    async def one(index: int, action: Action, group: TaskGroup) -> None:
+        async with here, _place(limit, clock, group):
             check_lease()
             with spans.span(f"{action.verb.value} {action.ref.kind}", _said(action)) as span:
                 answer = answers[index] = await _request(action, port, whole)
@@ -91,11 +96,43 @@ async def carry_out(
                         message = f"its namespace {action.ref.namespace} could not be made"
                         answers[index] = Answer(outcome=Outcome.SKIPPED, message=message)
                     else:
-                        group.start_soon(one, index, action)
+                        group.start_soon(one, index, action, group)
             if wave == DEFINITIONS:
                 with spans.span("established"):
                     await _established(numbered, answers, port)
     return _done(plan.actions, answers)
+
+
+@asynccontextmanager
+async def _place(
+    limit: anyio.CapacityLimiter, clock: Clock, group: TaskGroup
+) -> AsyncIterator[None]:
+    """Take a place among the requests of all targets, and give it back at the latest after a while.
+
+    Who waits for long does nothing; were it counted, clusters that hang would soon have all places.
+    """
+    place = object()
+    await limit.acquire_on_behalf_of(place)
+    is_held = True
+
+    def give() -> None:
+        nonlocal is_held
+        if is_held:
+            is_held = False
+            limit.release_on_behalf_of(place)
+
+    async def give_later() -> None:
+        with waiting:
+            await clock.sleep(_PATIENCE)
+            give()
+
+    waiting = anyio.CancelScope()
+    group.start_soon(give_later)
+    try:
+        yield
+    finally:
+        waiting.cancel()
+        give()
 
 
 async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str, Any]]) -> Answer:

@@ -73,9 +73,9 @@ class Situations:
             some = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
             try:
                 await self._together(some)
-            except Exception:
-                # Whose fault it is shows when each reads by itself, and there it is raised.
-                logger.info("targets are read one by one", exc_info=True)
+            except Exception as error:  # noqa: BLE001 - it is raised again, below
+                # Whose fault it is shows when each reads by itself.
+                logger.info("targets are read one by one", extra={"error": str(error)})
             finally:
                 for asked in some:
                     asked.answered.set()

@@ -2,7 +2,8 @@
 
 A target that is added while it waits is not added twice; one that is added while it is worked on
 comes again afterwards. Clusters take turns, each with a limit of its own, so that one that hangs
-takes nobody else's place; what a person asked for goes to the front of its cluster's line.
+takes nobody else's place; what a person asked for goes to the front of its cluster's line. A
+target that takes long is no longer counted in the total, lest clusters that hang take all of it.
 
 An application has a limit too. A target that comes up when its application has all its places
 taken is set aside, out of its cluster's way; those set aside and the lines are served by turns.
@@ -21,8 +22,12 @@ from engine.telemetry.spans import Cause
 from projections.fold import TargetId
 
 MICROS = 1_000_000
+_PATIENCE = 5.0
+"""Seconds that a target at work counts in the total: one that takes longer waits itself."""
 _CAUSES = 16
 """Events that are kept as the reasons why one target waits."""
+_SET_BACK, _LONGEST = 1.0, 60.0
+"""Seconds: by how much a clock is set back, and not merely slewed; and the longest sleep."""
 
 
 class Call(Struct):
@@ -50,7 +55,9 @@ class TargetQueue:
         self._aside_first = False
         self._waiting: set[TargetId] = set()
         self._working: set[TargetId] = set()
-        self._again: set[TargetId] = set()
+        self._counted: OrderedDict[TargetId, float] = OrderedDict()
+        self._is_full = False
+        self._again: dict[TargetId, bool] = {}
         self._calls: dict[TargetId, Call] = {}
         self._taken: dict[TargetId, Call] = {}
         self._busy: Counter[str] = Counter()
@@ -77,7 +84,7 @@ class TargetQueue:
         if cause is not None and len(call.causes) < _CAUSES:
             call.causes.append(cause)
         if target in self._working:
-            self._again.add(target)
+            self._again[target] = first or self._again.get(target, False)
             return
         if target in self._waiting and not first:
             return
@@ -118,40 +125,58 @@ class TargetQueue:
         """Say that a target is no longer worked on."""
         self._working.discard(target)
         del self._taken[target]
-        for stream in (target.cluster_stream, target.app_stream):
-            self._busy[stream] -= 1
-            if not self._busy[stream]:
-                del self._busy[stream]
-        if target.app_stream in self._aside:
-            self._freed.setdefault(target.app_stream)
+        self._let_go(target)
+        self._release(target.cluster_stream)
         if target in self._again:
-            self._again.discard(target)
-            self.add(target)
+            self.add(target, first=self._again.pop(target))
         self._signal()
 
     async def run_timers(self) -> None:
         """Add targets when their time comes; run for as long as the queue is used."""
+        now, at = self._clock.now(), self._clock.monotonic()
         while True:
             self._sooner = anyio.Event()
-            now = self._clock.now()
+            expected = now + (self._clock.monotonic() - at) * MICROS
+            now, at = self._clock.now(), self._clock.monotonic()
+            if expected - now > _SET_BACK * MICROS:
+                self._move(int(now - expected))
             while self._later and self._later[0][0] <= now:
                 when, target = heapq.heappop(self._later)
                 if self._due.get(target) == when:
                     del self._due[target]
                     self.add(target)
+            if self._let_go_of_late():
+                self._is_full = False
+                self._signal()
+            waits: list[float] = []
+            if self._later:
+                # Looked at in between: the clock may be set meanwhile.
+                waits.append(min((self._later[0][0] - now) / MICROS, _LONGEST))
+            if self._counted and (self._is_full or self._aside):
+                late = next(iter(self._counted.values())) + _PATIENCE
+                waits.append(late - self._clock.monotonic())
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
-                    if self._later:
-                        group.start_soon(self._alarm, (self._later[0][0] - now) / MICROS, scope)
+                    if waits:
+                        group.start_soon(self._alarm, min(waits), scope)
                     await self._sooner.wait()
                     scope.cancel()
+
+    def _move(self, by: int) -> None:
+        """Have everything wait as long as it was to, though the clock was set back."""
+        self._due = {target: when + by for target, when in self._due.items()}
+        self._later = [(when, target) for target, when in self._due.items()]
+        heapq.heapify(self._later)
 
     async def _alarm(self, seconds: float, scope: anyio.CancelScope) -> None:
         await self._clock.sleep(max(seconds, 0.0))
         scope.cancel()
 
     def _next(self) -> TargetId | None:
-        if len(self._working) >= self._total:
+        self._let_go_of_late()
+        if len(self._counted) >= self._total:
+            self._is_full = True
+            self._sooner.set()
             return None
         sources = (self._from_lines, self._from_aside)
         for source in reversed(sources) if self._aside_first else sources:
@@ -160,10 +185,33 @@ class TargetQueue:
                 self._aside_first = not self._aside_first
                 self._waiting.discard(target)
                 self._working.add(target)
+                self._counted[target] = self._clock.monotonic()
                 self._taken[target] = self._calls.pop(target)
                 self._busy.update((target.cluster_stream, target.app_stream))
                 return target
         return None
+
+    def _let_go_of_late(self) -> bool:
+        """Count those that take long no longer; return whether there were any."""
+        past = self._clock.monotonic() - _PATIENCE
+        found = False
+        while self._counted and next(iter(self._counted.values())) <= past:
+            self._let_go(next(iter(self._counted)))
+            found = True
+        return found
+
+    def _let_go(self, target: TargetId) -> None:
+        """Give the place in the total and in the application to others; the cluster's is kept."""
+        if self._counted.pop(target, None) is None:
+            return
+        self._release(target.app_stream)
+        if target.app_stream in self._aside:
+            self._freed.setdefault(target.app_stream)
+
+    def _release(self, stream: str) -> None:
+        self._busy[stream] -= 1
+        if not self._busy[stream]:
+            del self._busy[stream]
 
     def _from_lines(self) -> TargetId | None:
         """Take the next target of the next cluster that has a place, its application too."""
@@ -187,6 +235,7 @@ class TargetQueue:
             if self._busy[target.app_stream] < self._per_application:
                 return target
             self._aside.setdefault(target.app_stream, OrderedDict())[target] = None
+            self._sooner.set()
         return None
 
     def _from_aside(self) -> TargetId | None:

@@ -236,6 +236,7 @@ class Reconciler:
                 limit=self._requests,
                 width=self._limits.requests_per_target,
                 check_lease=self._check_lease,
+                clock=self._clock,
             )
         fact = conclude(
             position,

@@ -63,6 +63,7 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     failed, without those that had moved on since they were observed), `unsure` those to which an
     apply was sent, or may have been, whose answer is not known.
     `rest` is the digest of what its approval covers and it did not hold.
+    `retry_at` is by the engine's clock, as is `said_at`, when the end was written.
     """
 
     plan: int
@@ -80,6 +81,14 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     unsure: tuple[str, ...] = ()
     approval: int = 0
     rest: str = ""
+    said_at: int = 0
+
+    def waits_until(self, now: int) -> int:
+        """Return until when another try has to wait; 0 where it need not.
+
+        Where the clock was set back to before the end, `retry_at` says nothing any more.
+        """
+        return self.retry_at if self.said_at <= now < self.retry_at else 0
 
 
 class CorrectionDocument(Struct, frozen=True, omit_defaults=True):
@@ -277,6 +286,7 @@ def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended |
         drift_case=plan.drift_case,
         approval=plan.approval,
         rest=plan.rest,
+        said_at=event.occurred_at,
     )
 
 

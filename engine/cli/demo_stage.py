@@ -202,6 +202,16 @@ class Stage:
         """Where a cluster's API is."""
         return f"{self._simulated}/c/{cluster}"
 
+    async def trueup(self, *words: str) -> str:
+        """Run the command line, as somebody on this machine would; return what it prints."""
+        command = [sys.executable, "-m", "engine.cli", *words]
+        environment = {**os.environ, "TRUEUP_DATA_DIR": str(self.data_dir)}
+        done = await anyio.run_process(command, check=False, env=environment)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).decode()
+            raise DemoFailed(f"trueup {' '.join(words)}: {said.strip()[-500:]}")
+        return done.stdout.decode()
+
     async def simulated(self, cluster: str, method: str, path: str, body: object = None) -> Any:
         """Use a simulated cluster's own controls."""
         url = f"{self.simulated_url(cluster)}/_sim/{path}"

@@ -6,10 +6,13 @@ import time
 from typing import Any
 
 import anyio
+import msgspec
 from rich.console import Console
 
 from engine.cli.demo_repository import SECOND_IMAGE
 from engine.cli.demo_stage import DemoFailed, Stage
+from engine.tell import given_reason, said
+from events.catalog import CATALOG
 
 _FLAGS = 40
 _SHOWN = 24
@@ -33,6 +36,7 @@ class Story:
         await self._hold()
         await self._crash()
         await self._timeline()
+        await self._prove()
         await self._show_figures()
 
     def _chapter(self, title: str) -> None:
@@ -152,11 +156,18 @@ class Story:
             "GET", f"/v1/timeline?subject={self._target}&order=desc&limit={_SHOWN}"
         )
         for event in reversed(found["items"]):
-            line = (
-                f"{event['position']:>5}  {event['recordedAt'][11:19]}  "
-                f"{event['type']:<20} {event['actor']:<18} {_gist(event['payload'])}"
-            )
-            self._console.print(line[:118], markup=False)
+            line = f"{event['position']:>5}  {event['recordedAt'][11:19]}  {_gist(event)}"
+            self._console.print(_cut(line, self._console.width), markup=False)
+
+    async def _prove(self) -> None:
+        self._chapter("7. Prove it: offline, without the server, and by deciding everything again")
+        folder = str(self._stage.folder / "audit")
+        # A proof reaches as far as the last checkpoint, which comes within a second of an event.
+        await self._stage.trueup("audit", "export", "--to", folder)
+        verified = await self._stage.trueup("audit", "verify", folder)
+        self._say(f"trueup audit verify: {verified.strip().partition(chr(10))[0]}")
+        again = await self._stage.trueup("replay")
+        self._say(f"trueup replay: {again.strip().rpartition(chr(10))[2]}")
 
     async def _show_figures(self) -> None:
         self._chapter("Measured just now")
@@ -184,17 +195,15 @@ def _difference(difference: dict[str, Any]) -> str:
     )
 
 
-def _gist(payload: dict[str, Any]) -> str:
-    if "actions" in payload:
-        return f"{payload['cause']}: {_objects(payload['actions'])}"
-    if "results" in payload:
-        return _objects(payload["results"])
-    for key in ("message", "reason", "how", "health", "commit"):
-        if payload.get(key):
-            return str(payload[key])
-    if "differences" in payload:
-        return "; ".join(_difference(item) for item in payload["differences"])
-    return ""
+def _gist(event: dict[str, Any]) -> str:
+    """Say what an event tells, and who said it."""
+    fact = msgspec.convert(event["payload"], CATALOG[event["type"]])
+    reason = given_reason(fact)
+    return f"{said(fact)}{f': {reason}' if reason else ''} [{event['actor']}]"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def _resource(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

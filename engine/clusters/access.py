@@ -55,7 +55,7 @@ class AccessReader:
     """Reads a cluster's access, and reads it again when it must."""
 
     def __init__(self, spec: ClusterSpec, settings: ClusterSettings, clock: Clock) -> None:
-        self._spec, self._settings, self._clock = spec, settings, clock
+        self._spec, self._settings, self.clock = spec, settings, clock
         self._access: Access | None = None
         self._lock = anyio.Lock()
 
@@ -77,13 +77,13 @@ class AccessReader:
         async with self._lock:
             if self._access is not refused:
                 return self._access
-            if self._clock.monotonic() < refused.read_at + _MIN_AGE:
+            if self.clock.monotonic() < refused.read_at + _MIN_AGE:
                 return None
             self._access = await self._read()
             return self._access
 
     def _is_due(self, access: Access) -> bool:
-        return access.renew_at is not None and self._clock.monotonic() >= access.renew_at
+        return access.renew_at is not None and self.clock.monotonic() >= access.renew_at
 
     async def _read(self) -> Access:
         if self._spec.in_cluster:
@@ -110,7 +110,7 @@ class AccessReader:
             )
         token = _text(Path(_SERVICE_ACCOUNT, "token")).strip()
         context = ssl.create_default_context(cadata=_text(Path(_SERVICE_ACCOUNT, "ca.crt")))
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         return Access(
             server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
             ssl=context,
@@ -122,10 +122,10 @@ class AccessReader:
         )
 
     def _from_kubeconfig(self, config: _Kubeconfig, credential: ExecCredential) -> Access:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         renew_at = None
         if credential.expires is not None:
-            left = credential.expires - self._clock.now() / 1e6
+            left = credential.expires - self.clock.now() / 1e6
             # A plugin whose tokens are always about to expire must not run with each request.
             renew_at = now + max(left - _SKEW, min(left / 2, _SKEW), _MIN_AGE)
         elif "tokenFile" in config.user:

@@ -16,6 +16,7 @@ import anyio
 from yarl import URL
 
 from engine.clusters.access import Access, AccessReader
+from engine.clusters.pace import Turns
 from engine.clusters.plugin import AccessRefused
 from engine.clusters.settings import MIB, ClusterSettings
 from engine.clusters.wire import Response
@@ -24,6 +25,11 @@ from engine.telemetry.instruments import CLUSTER_REQUEST, broken_down
 _JSON = "application/json"
 _ERROR_BYTES = MIB
 _MAX_RETRY_AFTER = 3600.0
+_TOO_MANY = 429
+_TRIES = 4
+"""How often a request is sent that the server refuses with 429."""
+_SOON = 2.0
+"""Seconds until which it is waited for; later the log says that it failed, and until when."""
 
 
 class Unreachable(Exception):
@@ -48,12 +54,13 @@ class Connection:
     def __init__(self, access: AccessReader, settings: ClusterSettings, cluster: str = "") -> None:
         self._access, self._settings = access, settings
         self._labels = broken_down(cluster)
-        self._slots = anyio.Semaphore(settings.requests)
+        self._clock = access.clock
+        self._turns = Turns(access.clock, settings.requests)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Connection:
         self._session = aiohttp.ClientSession(
-            # Watches are connections too: how many requests there are is limited by the slots.
+            # Watches are connections too: how many requests there are is limited by their turns.
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Compressed answers could be small on the wire and huge in memory.
@@ -88,8 +95,9 @@ class Connection:
     ) -> Response:
         """Send a request and read the whole answer, at most `limit` bytes (an object's limit).
 
-        `timeout` is in seconds, for the request as a whole once it has a slot; an `urgent` one
-        waits for none. Raises `Unreachable`.
+        `timeout` is in seconds, for the request as a whole once its turn has come; an `urgent` one
+        waits for none. One that the server refuses for now (429) is sent again, where it is to be
+        soon. Raises `Unreachable`.
         """
         seconds = timeout or self._settings.request_timeout
         limit = limit or self._settings.object_bytes
@@ -111,8 +119,18 @@ class Connection:
 
         if urgent:
             return await self._timed(method, once, seconds)
-        async with self._slots:
-            return await self._timed(method, once, seconds)
+        left = _TRIES
+        while True:
+            async with self._turns.turn():
+                sent = self._clock.monotonic()
+                response = await self._timed(method, once, seconds)
+            if response.status != _TOO_MANY:
+                self._turns.answered()
+                return response
+            self._turns.refused(sent, response.retry_after)
+            left -= 1
+            if not left or (response.retry_after or 0.0) > _SOON:
+                return response
 
     async def _timed(
         self, method: str, once: Callable[[], Awaitable[Response]], seconds: float
@@ -144,6 +162,9 @@ class Connection:
                 answer = await stack.enter_async_context(
                     self._send("GET", path, params, {"Accept": _JSON}, None, timeout, idle)
                 )
+                if answer.status == _TOO_MANY:
+                    asked = _retry_after(answer.headers.get("Retry-After"))
+                    self._turns.refused(self._clock.monotonic(), asked)
                 if answer.status != 200:
                     raise Refused(await _read(answer, _ERROR_BYTES))
             lines = _lines(answer, self._settings.object_bytes, timeout)

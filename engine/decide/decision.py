@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.decide import permission, stages
+from engine.decide.aftermath import aftermath
 from engine.decide.compare import (
     ADOPTED,
     FOREIGN_FIELDS,
@@ -101,13 +102,17 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
             return _meanwhile(situation, facts, step.actions, wait)
         facts += [*_lift(situation), _plan(situation, step, actions, approval)]
         return Decision(tuple(facts))
-    until = hold.until if hold else step.until
+    after = aftermath(situation, found, step)
+    facts += after.facts
+    until = min(filter(None, (hold.until if hold else step.until, after.until)), default=0)
     hold = hold or step.hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
     facts += _hold_facts(situation, hold or _left_over(found))
     if is_synced and not _answers_later(situation) and _is_news(situation):
         desired = situation.desired
-        facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
+        facts.append(
+            TargetSynced(desired.commit, desired.position, desired.objects, count=desired.count)
+        )
     ends = (until, found.until)
     return Decision(tuple(facts), until=min((end for end in ends if end), default=0))
 
@@ -131,8 +136,8 @@ def _meanwhile(
     if not repairs:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
     beside = situation.corrections.beside
-    if beside and beside.code == STALE and beside.retry_at > situation.now:
-        until = min(wait, beside.retry_at)
+    if beside and beside.code == STALE and (until := beside.waits_until(situation.now)):
+        until = min(wait, until)
         return Decision(tuple(facts), until=until, waiting="retrying later")
     plan = _plan(situation, Step(repairs), repairs)
     return Decision((*facts, replace(plan, cause="drift", attempt=0)))

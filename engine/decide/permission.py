@@ -154,9 +154,9 @@ def hold(
 def back_off(situation: Situation) -> int:
     """Return until when a failed correction is left alone; 0 where it may be tried now."""
     last = situation.corrections.last
-    if last is None or not last.code or last.retry_at <= situation.now:
+    if last is None or not last.code or is_news_since(situation, last):
         return 0
-    return 0 if is_news_since(situation, last) else last.retry_at
+    return last.waits_until(situation.now)
 
 
 def is_news_since(situation: Situation, last: Ended) -> bool:

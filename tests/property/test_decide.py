@@ -87,6 +87,7 @@ ended = st.builds(
     facts=st.just(Facts(1)),
     code=st.sampled_from(["", "abandoned", "invalid", "unreachable"]),
     retry_at=st.integers(NOW - HOUR, NOW + HOUR),
+    said_at=st.integers(NOW - HOUR, NOW + HOUR),
     drift_case=st.sampled_from(["", "case"]),
     failed=st.sampled_from([(), (ref_of("ConfigMap").identity,), (ref_of("Secret").identity,)]),
 )
@@ -307,7 +308,7 @@ def test_a_failed_correction_is_left_alone_until_its_time_unless_there_is_news(
     made: Situation,
 ) -> None:
     last = made.corrections.last
-    if last is None or not last.code or last.retry_at <= made.now:
+    if last is None or not last.code or not last.waits_until(made.now):
         return
     news = [
         made.desired.position,

@@ -174,7 +174,7 @@ def whole(scene: Scene) -> Iterator[str]:
     must(done.returncode == 0, f"the log is not whole:\n{done.stdout}{done.stderr[-2000:]}")
     said = (stage.folder / "engine.log").read_text()
     at = said.find("Traceback")
-    must(at < 0, f"the engine's log has a traceback:\n{said[max(0, at - 500) : at + 3000]}")
+    must(at < 0, f"the engine's log has a traceback:\n{said[max(0, at - 200) : at + 3000]}")
 
 
 async def past(scene: Scene, folder: Path) -> str:

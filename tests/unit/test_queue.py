@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.queue import TargetQueue
+from events.event import Micros
 from projections.fold import TargetId
 from tests.fakes import ManualClock
 
@@ -99,6 +100,72 @@ async def test_a_sole_waiting_target_moved_to_the_front_is_still_taken_once(
     assert queue.depth == 0
 
 
+async def test_clusters_that_hang_take_nobody_elses_turn_for_long(clock: ManualClock) -> None:
+    queue = queue_of(clock, total=8, per_cluster=2)
+    hanging = [target(name, f"hangs-{number}") for number in range(20) for name in "abc"]
+    for each in hanging:
+        queue.add(each)
+    taken: list[TargetId] = []
+
+    async def work() -> None:
+        while True:
+            each = await queue.take()
+            taken.append(each)
+            if each not in hanging:
+                queue.done(each)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.run_timers)
+        group.start_soon(work)
+        await clock.settle()
+        assert len(taken) == 8
+        for number in range(100):
+            queue.add(target(f"shop-{number}", "well"))
+        for _ in range(6):
+            await clock.advance(5.0)
+        group.cancel_scope.cancel()
+    # Each that hangs keeps its cluster's places, and no other; all others had their turns.
+    assert sum(each not in hanging for each in taken) == 100
+    assert sum(each in hanging for each in taken) == 40
+
+
+async def test_an_application_on_clusters_that_hang_goes_on_with_the_others(
+    clock: ManualClock,
+) -> None:
+    queue = queue_of(clock, per_application=2)
+    for cluster in ("hangs-1", "hangs-2", "well"):
+        queue.add(target("wide", cluster))
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.run_timers)
+        assert len(await all_taken(queue)) == 2
+        await clock.settle()
+        await clock.advance(5.0)
+        assert await all_taken(queue) == [target("wide", "well")]
+        group.cancel_scope.cancel()
+
+
+async def test_what_a_person_asks_for_of_a_target_at_work_goes_first_afterwards(
+    clock: ManualClock,
+) -> None:
+    queue = queue_of(clock, total=1)
+    queue.add(target("a"))
+    await queue.take()
+    queue.add(target("b"))
+    queue.add(target("a"), first=True)
+    queue.add(target("a"))
+    queue.done(target("a"))
+    assert await queue.take() == target("a")
+
+
+class Settable(ManualClock):
+    """A clock of which only the wall's time can be set back."""
+
+    back = 0
+
+    def now(self) -> Micros:
+        return Micros(super().now() - self.back)
+
+
 async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock) -> None:
     queue = queue_of(clock, total=8, per_cluster=8)
     async with anyio.create_task_group() as group:
@@ -112,6 +179,21 @@ async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock)
         assert await queue.take() == target("a")
         await clock.advance(10)
         assert queue.depth == 0
+        group.cancel_scope.cancel()
+
+
+async def test_a_delayed_target_waits_no_longer_when_the_clock_is_set_back() -> None:
+    clock = Settable()
+    queue = queue_of(clock, total=8, per_cluster=8)
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.run_timers)
+        queue.add_at(target("a"), clock.now() + 90_000_000)
+        await clock.settle()
+        clock.back = 3_600_000_000
+        await clock.advance(60)
+        assert queue.depth == 0
+        await clock.advance(31)
+        assert await queue.take() == target("a")
         group.cancel_scope.cancel()
 
 

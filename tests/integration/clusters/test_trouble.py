@@ -317,6 +317,15 @@ async def test_a_refused_apply_has_its_outcome(
         assert answer.retry_after == (7.0 if fault.retry_after else None)
 
 
+async def test_an_apply_that_is_too_much_for_now_is_sent_again_when_the_server_said(
+    world: World, control: Control
+) -> None:
+    async with world.running():
+        control.add(Fault("fail", verbs=["patch"], code=429, retry_after=1, times=2))
+        answer = await world.apply(world.configmap("one", a="1"), force=False)
+        assert answer.outcome is Outcome.CREATED
+
+
 async def test_a_deed_goes_on_when_only_the_status_has_moved_on_unseen(
     world: World, simulator: Simulator, control: Control
 ) -> None:

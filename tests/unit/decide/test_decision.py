@@ -291,6 +291,12 @@ def test_back_off_is_respected_and_ended_by_news() -> None:
     assert decide(replace(made, cluster=back)).plan is not None
 
 
+def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
+    made = situation({MAP: "one"}, corrections=failed(said_at=NOW))
+    assert decide(made).plan is None
+    assert decide(replace(made, now=NOW - 3_600_000_000)).plan is not None
+
+
 def test_what_drifts_beside_a_failed_object_is_put_right_while_that_one_waits() -> None:
     stored = Stored()
     other = ref_of("Deployment")

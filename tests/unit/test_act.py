@@ -1,0 +1,85 @@
+"""How the requests of many targets share their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from engine.act import Done, carry_out
+from engine.ports import Answer, ClusterPort
+from events.catalog import CorrectionPlanned, Facts
+from events.vocabulary import Action, ObjectRef, Outcome, Verb
+from tests.fakes import ManualClock
+
+pytestmark = pytest.mark.anyio
+DELETED = Answer(outcome=Outcome.DELETED)
+
+
+class NoBodies:
+    async def of(
+        self, plan: CorrectionPlanned, application: str, actions: Sequence[Action]
+    ) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+class Port:
+    """A cluster that answers once it is told to."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.answers = anyio.Event()
+
+    async def delete(self, ref: ObjectRef, *_: str) -> Answer:
+        self.sent += 1
+        await self.answers.wait()
+        return DELETED
+
+
+def plan(number: int) -> CorrectionPlanned:
+    refs = [ObjectRef("v1", "ConfigMap", "shop", f"c{index}") for index in range(number)]
+    actions = tuple(Action(Verb.DELETE, ref, "withdrawn") for ref in refs)
+    return CorrectionPlanned("a" * 40, Facts(0), actions, "withdrawal")
+
+
+async def carried_out(
+    port: Port, limit: anyio.CapacityLimiter, clock: ManualClock, number: int
+) -> Done:
+    return await carry_out(
+        plan(number),
+        "default/shop",
+        cast(ClusterPort, port),
+        NoBodies(),
+        limit=limit,
+        width=8,
+        check_lease=lambda: None,
+        clock=clock,
+    )
+
+
+async def test_a_cluster_that_hangs_takes_nobody_elses_place_for_long() -> None:
+    clock, limit = ManualClock(), anyio.CapacityLimiter(4)
+    hangs, well = Port(), Port()
+    well.answers.set()
+    async with anyio.create_task_group() as group:
+        group.start_soon(carried_out, hangs, limit, clock, 4)
+        await clock.settle()
+        group.start_soon(carried_out, well, limit, clock, 100)
+        await clock.settle()
+        assert (hangs.sent, well.sent) == (4, 0)
+        await clock.advance(5.0)
+        assert (hangs.sent, well.sent) == (4, 100)
+        hangs.answers.set()
+    assert limit.borrowed_tokens == 0
+
+
+async def test_no_more_requests_are_sent_at_once_than_there_are_places() -> None:
+    clock, limit, port = ManualClock(), anyio.CapacityLimiter(3), Port()
+    async with anyio.create_task_group() as group:
+        group.start_soon(carried_out, port, limit, clock, 8)
+        await clock.settle()
+        assert port.sent == 3
+        port.answers.set()
+    assert (port.sent, limit.borrowed_tokens) == (8, 0)
