@@ -441,7 +441,7 @@ kind: Application
 metadata: {{name: {name}}}
 spec:
   source: {{repository: platform, path: deploy}}
-  targets: {{clusters: []}}
+  targets: {{selector: {{matchLabels: {{stage: prod}}}}}}
   dependsOn: [{other}]
 """
 
