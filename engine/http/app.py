@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-from aiohttp import web
+from aiohttp import web, web_app
 
 from engine.http import (
     access,
@@ -102,6 +102,17 @@ async def serving(
     finally:
         with anyio.CancelScope(shield=True):
             await runner.cleanup()
+        _forget_handlers()
+
+
+def _forget_handlers() -> None:
+    """Let go of applications that were served: aiohttp remembers the last 1024 handlers of all.
+
+    Otherwise every term of an engine would stay in memory, with its pools and caches.
+    """
+    remembered = getattr(web_app, "_cached_build_middleware", None)
+    if remembered is not None:
+        remembered.cache_clear()
 
 
 def tls_context(cert: Path, key: Path) -> ssl.SSLContext:

@@ -59,6 +59,7 @@ async def web(tmp_path: Path, dsn: str) -> AsyncIterator[Taken]:
     line = Taken(tmp_path, dsn)
     async with line.clusters_running(), line.engine():
         yield line
+        await line.decided_the_same()
 
 
 @pytest.mark.parametrize("tool", TOOLS)
