@@ -46,3 +46,13 @@ async def first_sync(product: Product, namespace: str, names: list[str]) -> None
                 raise RuntimeError(f"a correction failed: {event['payload']}")
             waiting.discard(event["stream"])
             seen = event["position"]
+
+
+async def quiet(product: Product, seconds: float) -> None:
+    """Wait until nothing has been written for so many seconds."""
+    position, since = await product.position(), anyio.current_time()
+    while anyio.current_time() - since < seconds:
+        await anyio.sleep(_POLL)
+        now = await product.position()
+        if now != position:
+            position, since = now, anyio.current_time()
