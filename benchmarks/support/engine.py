@@ -9,7 +9,7 @@ from benchmarks.support.shops import files
 from tests.e2e.product import Product, resource
 
 CLUSTER = "one"
-_POLL = 0.2
+_POLL = 0.5
 
 
 async def prepared(product: Product, place: Place, names: list[str]) -> None:
