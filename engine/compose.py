@@ -184,26 +184,6 @@ async def _term(
         await _say(log, clock, stream, EngineStopped(lease.epoch))
 
 
-async def _start_measuring(
-    stack: AsyncExitStack, settings: Settings, release: str, clock: SystemClock
-) -> tuple[Measuring, Scrape | None]:
-    instance = f"{socket.gethostname()}:{os.getpid()}"
-    told = await stack.enter_async_context(telemetry(exports(), release, instance))
-    measuring = Measuring(told, clock, settings.metrics_labels)
-    scrape = measuring.page if told.is_pulled else None
-    if settings.metrics_listen is not None and scrape is not None:
-        await stack.enter_async_context(_metrics(settings, scrape))
-    return measuring, scrape
-
-
-async def _start_postgres(stack: AsyncExitStack, directory: Path) -> str:
-    postgres = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
-    keeper = await stack.enter_async_context(anyio.create_task_group())
-    stack.callback(keeper.cancel_scope.cancel)
-    keeper.start_soon(postgres.keep)
-    return postgres.dsn
-
-
 async def _start_views(
     stack: AsyncExitStack, log: EventLog, pool: Pool, lease: Lease, clock: SystemClock
 ) -> tuple[Runner, PostgresViews]:

@@ -20,9 +20,11 @@ from events.catalog import (
     DriftResolved,
     Fact,
     HealthChanged,
+    HealthTimedOut,
     HoldLifted,
     HookEnded,
     ReconcileHeld,
+    RolledBack,
     TargetSynced,
 )
 from events.codec import fact_of
@@ -38,8 +40,10 @@ DECIDED = (
     DriftResolved,
     HealthChanged,
     HoldLifted,
+    HealthTimedOut,
     HookEnded,
     ReconcileHeld,
+    RolledBack,
     TargetSynced,
 )
 """What `decide` can say."""
@@ -74,6 +78,8 @@ def decisions(events: Sequence[Event]) -> list[Recorded]:
         if event.type not in _TYPES:
             continue
         fact = fact_of(event)
+        if isinstance(fact, RolledBack) and not fact.instead:
+            continue  # a person's
         last = groups[-1][-1] if groups else None
         if last and _goes_on(last, event, fact):
             groups[-1].append((event, fact))

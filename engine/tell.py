@@ -155,12 +155,19 @@ def _said_of_target(fact: Fact) -> str:
             actions = _count(len(fact.actions), "action")
             more = f", {fact.remaining} more to follow" if fact.remaining else ""
             what = f"{actions} to {_short(fact.commit)}{again}{more}"
-            return f"correction planned ({fact.cause}): {what}"
+            stage = f", {fact.stage}" if fact.stage else ""
+            return f"correction planned ({fact.cause}{stage}): {what}"
         case c.CorrectionApplied():
             return f"correction of #{fact.plan} done: {_outcomes(fact.results)}"
         case c.CorrectionFailed():
             retry = "" if fact.retry_at else ", no retry"
             return f"correction of #{fact.plan} failed ({fact.code}){retry}: {fact.message}"
+        case c.HookEnded():
+            end = "has run" if fact.succeeded else f"failed: {fact.message}"
+            return f"{fact.hook} hook {fact.ref} {end}"
+        case c.HealthTimedOut():
+            why = f": {fact.message}" if fact.message else ""
+            return f"{fact.health} at {_short(fact.commit)}, and not healthy in time{why}"
         case c.CorrectionAbandoned():
             return f"correction of #{fact.plan} abandoned"
         case c.TargetSynced():

@@ -14,6 +14,7 @@ from events.catalog import (
     DriftDetected,
     DriftResolved,
     HealthChanged,
+    HealthTimedOut,
     HoldLifted,
     HookEnded,
     ObjectsObserved,
@@ -43,6 +44,7 @@ _OWN = frozenset(
         TargetSynced,
         ReconcileHeld,
         HoldLifted,
+        HealthTimedOut,
         HookEnded,
         HealthChanged,
     )

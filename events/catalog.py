@@ -314,6 +314,9 @@ class RolledBack(Fact, frozen=True, omit_defaults=True):
     objects: str
     count: int
     reason: str
+    instead: int = 0
+    """Where the engine did it by policy: the position of the DesiredRendered that it went from."""
+    seen: int = 0
 
 
 class RollbackLifted(Fact, frozen=True, omit_defaults=True):
@@ -476,6 +479,18 @@ class TargetSynced(Fact, frozen=True, omit_defaults=True):
     commit: str
     desired: int
     objects: str
+    seen: int = 0
+    count: int = 0
+    """How many objects it has."""
+
+
+class HealthTimedOut(Fact, frozen=True, omit_defaults=True):
+    """A target was synced, and was not healthy in the time that its application gives it."""
+
+    commit: str
+    desired: int
+    health: Health
+    message: str = ""
     seen: int = 0
 
 

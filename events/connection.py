@@ -26,6 +26,8 @@ _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes of what may be otherwise later: connection, a read-only or restarting server,
 credentials, a database that is not there, deadlock, resources, locks, an operator, its disk."""
 
+_DISK_FULL = "53100"
+
 
 class ConnectionLost(LogUnavailable):
     """The connection broke; what was under way may have happened or not."""
@@ -100,6 +102,10 @@ def _meaning(error: asyncpg.PostgresError) -> LogError:
     # 08: connection; 57P01 to 57P03: shut down, crashed, starting up.
     if state.startswith(("08", "57P")) or isinstance(error, asyncpg.PostgresConnectionError):
         return ConnectionLost(f"the database cannot be reached: {said}")
+    if state == _DISK_FULL:
+        return LogUnavailable(
+            f"the database's disk is full: {said}; make room, and it goes on by itself"
+        )
     if state.startswith(_UNAVAILABLE_CLASSES):
         return LogUnavailable(f"the database does not serve now: {said}")
     return LogError(f"the database refused: {said}")

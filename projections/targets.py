@@ -20,6 +20,7 @@ from events.catalog import (
     DriftResolved,
     Fact,
     HealthChanged,
+    HealthTimedOut,
     HoldLifted,
     OverrideApproved,
     PlanApproved,
@@ -40,6 +41,8 @@ from projections.fold import StreamFold, TargetId, names, target_of
 
 SOFT_HOLDS = frozenset({"protected", "prune-off", "copy", "accepted", "foreign-fields"})
 """Holds that leave something over and do not keep a target from being synced."""
+WELL = (Health.HEALTHY, Health.SUSPENDED)
+"""How a target fares that needs nothing: suspended is on purpose."""
 WAITS = frozenset({"wave", "hook-running"})
 """Holds between the steps of a sync: it goes on by itself."""
 
@@ -107,6 +110,7 @@ class Synced(Struct, frozen=True, omit_defaults=True):
     objects: str
     position: int
     at: int
+    count: int = 0
 
 
 class Hold(Struct, frozen=True, omit_defaults=True):
@@ -147,13 +151,21 @@ class TargetDocument(Struct, frozen=True, omit_defaults=True):
     turned: int = 0
     """The position of the last rollback, or of its end: what is desired may be an old render."""
     turned_at: int = 0
+    begun: int = 0
+    """The position of the last plan of a sync: until the next TargetSynced it is under way."""
+    well: Synced | None = None
+    """The last sync that was found to have made the target healthy."""
+    timed_out: int = 0
+    """The position of the last HealthTimedOut."""
+    gone_back_from: int = 0
+    """The render that the engine rolled back from by policy, by its position."""
 
 
 class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 3
+    version = 4
     document = TargetDocument
     types = names(
         (
@@ -179,6 +191,7 @@ class TargetsView(StreamFold[TargetDocument]):
             ReconcileHeld,
             HoldLifted,
             HealthChanged,
+            HealthTimedOut,
         )
     )
     kinds = ("target",)
@@ -251,7 +264,13 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 fact.reason,
                 event.recorded_at,
             )
-            return replace(document, pin=pin, turned=event.position, turned_at=event.recorded_at)
+            return replace(
+                document,
+                pin=pin,
+                turned=event.position,
+                turned_at=event.recorded_at,
+                gone_back_from=fact.instead or document.gone_back_from,
+            )
         case RollbackLifted():
             return replace(document, pin=None, turned=event.position, turned_at=event.recorded_at)
         case AdoptionRequested():
@@ -270,9 +289,15 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
             return replace(document, suspended=None)
         case TargetSynced():
             synced = Synced(
-                fact.commit, fact.desired, fact.objects, event.position, event.recorded_at
+                fact.commit,
+                fact.desired,
+                fact.objects,
+                event.position,
+                event.recorded_at,
+                fact.count,
             )
-            return replace(document, synced=synced, adoption=None)
+            document = replace(document, synced=synced, adoption=None)
+            return _settled(document) if document.health in WELL else document
         case ReconcileHeld():
             hold = Hold(
                 fact.code,
@@ -287,13 +312,25 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
         case HoldLifted():
             return replace(document, hold=None)
         case HealthChanged():
-            return replace(
+            document = replace(
                 document,
                 health=fact.health,
                 health_message=fact.message,
                 health_since=event.recorded_at,
             )
+            known = document.synced
+            is_settled = known is not None and known.position > document.begun
+            return _settled(document) if is_settled and fact.health in WELL else document
+        case HealthTimedOut():
+            return replace(document, timed_out=event.position)
+        case CorrectionPlanned() if fact.run:
+            return replace(document, begun=event.position)
     return document
+
+
+def _settled(document: TargetDocument) -> TargetDocument:
+    """Remember that what the target was synced to has made it well."""
+    return replace(document, well=document.synced)
 
 
 TARGETS = TargetsView()

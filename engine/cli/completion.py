@@ -10,9 +10,12 @@ from engine.cli.errors import CliError
 from engine.cli.output import safe, say
 
 SUBJECTS = (
+    "accept",
+    "adopt",
     "approve",
     "describe",
     "diff",
+    "drift",
     "plan",
     "resume",
     "rollback",

@@ -11,6 +11,7 @@ from engine.cli.client import Client, connect
 from engine.cli.connection import HERE, Connection, When
 from engine.cli.names import actable, path_of
 from engine.cli.output import Format, note, one_line, print_data, safe, say, styled
+from engine.cli.unified import alike, hunks
 
 SAME, DIFFERENT = 0, 1
 _SIGNS = {
@@ -23,6 +24,8 @@ _SIGNS = {
     "foreign": ("+", "dim"),
     "mutated-on-admission": ("~", "dim"),
     "ownership-lost": ("~", "dim"),
+    "ignored": ("~", "dim"),
+    "accepted": ("~", "dim"),
 }
 
 
@@ -30,11 +33,20 @@ async def diff(
     subject: str,
     /,
     *,
+    unified: Annotated[
+        bool, Parameter(name=["--unified", "-u"], negative="", help="as YAML, with - and +")
+    ] = False,
+    against: Annotated[
+        str | None, Parameter(help="live, an earlier commit, or an earlier time")
+    ] = None,
     when: When = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
     """Compare what should be with what is, on a target or on all of an application's.
+
+    Against a commit, what Git says now with what it said then; against a time, what is on the
+    cluster now with what was. Targets that differ in the same way are shown together.
 
     Leaves with 0 where nothing differs that a sync would correct, with 1 where something does, with
     more where that could not be told. Fields of other managers are shown, and do not count.
@@ -42,18 +54,24 @@ async def diff(
     For example:
 
         trueup diff shop@prod
+        trueup diff shop@prod --unified
         trueup diff shop@prod --at "10m ago"
+        trueup diff shop@prod --against 1f3c9a2
+        trueup diff shop@prod --against "1h ago" -u
         trueup diff shop || trueup sync shop --reason "put it right"
     """
     async with connect(at) as client:
         answers = [
-            await client.get(path_of("targets", client.project, target, "diff"), {"at": when})
+            await client.get(
+                path_of("targets", client.project, target, "diff"),
+                {"at": when, "against": against},
+            )
             for target in await _targets(client, subject, when)
         ]
     value = answers[0] if "@" in subject and answers else {"items": answers}
     if not print_data(output, value, answers):
-        for answer in answers:
-            _print(answer)
+        for targets, answer in alike(answers):
+            _print(", ".join(map(safe, targets)), answer, unified=unified)
         if not answers:
             note(f"{subject} goes to no cluster yet")
     if any(not answer["same"] and not answer["differences"] for answer in answers):
@@ -69,20 +87,29 @@ async def _targets(client: Client, subject: str, when: str | None) -> list[str]:
     return [item["target"] for item in shown["targets"] if item["code"] != "assigning"]
 
 
-def _print(answer: Any) -> None:
-    found, target = answer["differences"], safe(answer["target"])
+def _print(target: str, answer: Any, *, unified: bool) -> None:
+    found = answer["differences"]
     count = len(found) + answer["omitted"]
     if answer["same"]:
         others = f" ({count} shown that a sync leaves alone)" if count else ""
         say(f"{styled(target, 'bold')}: no difference{others}")
     else:
         say(f"{styled(target, 'bold')}: {count} difference{'s' if count != 1 else ''}")
-    for line in difference_lines(found, "  "):
+    for line in _unified(found) if unified else difference_lines(found, "  "):
         say(line)
     if answer["omitted"]:
         note(f"  and {answer['omitted']} more")
     for kind in answer["unknown"]:
         say(f"  {styled('?', 'red')} {safe(kind['kind'])}: {safe(kind['message'])}")
+
+
+def _unified(differences: list[Any]) -> Iterable[str]:
+    styles = {"-": "red", "+": "green", "@": "cyan"}
+    for line in hunks(differences):
+        sign = "" if line.sign == "@" else line.sign
+        style = styles.get(line.sign)
+        text = f"{sign}{safe(line.text)}"
+        yield styled(text, style) if style else text
 
 
 def difference_lines(differences: Iterable[Any], indent: str) -> Iterable[str]:
@@ -116,6 +143,10 @@ def _values(item: Any) -> str:
             return f"{after} (not declared, left alone)"
         case "removed":
             return f"{before} -> removed"
+        case "ignored":
+            return f"{before} -> {after} (ignored, left alone)"
+        case "accepted":
+            return f"{before} -> {after} (accepted, left alone)"
         case "mutated-on-admission":
             return f"{before} -> {after} (by admission, left alone)"
     return f"{before} -> {after}"

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.decide import permission, stages
+from engine.decide.aftermath import aftermath
 from engine.decide.compare import (
     ADOPTED,
     FOREIGN_FIELDS,
@@ -101,13 +102,17 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
             return _meanwhile(situation, facts, step.actions, wait)
         facts += [*_lift(situation), _plan(situation, step, actions, approval)]
         return Decision(tuple(facts))
-    until = hold.until if hold else step.until
+    after = aftermath(situation, found, step)
+    facts += after.facts
+    until = min(filter(None, (hold.until if hold else step.until, after.until)), default=0)
     hold = hold or step.hold or _unanswered(situation)
     is_synced = hold is None and _is_synced(found)
     facts += _hold_facts(situation, hold or _left_over(found))
     if is_synced and not _answers_later(situation) and _is_news(situation):
         desired = situation.desired
-        facts.append(TargetSynced(desired.commit, desired.position, desired.objects))
+        facts.append(
+            TargetSynced(desired.commit, desired.position, desired.objects, count=desired.count)
+        )
     ends = (until, found.until)
     return Decision(tuple(facts), until=min((end for end in ends if end), default=0))
 

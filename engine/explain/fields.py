@@ -114,7 +114,7 @@ def _field(field: inspect.Field, path: str) -> Field:
     _, inner = _unwrapped(inner)
     if isinstance(inner, inspect.StructType):
         summary, details = _doc(inner.cls)
-        if summary.startswith(description):
+        if summary.startswith(description.rstrip(".")):
             description = summary
         elif summary:
             details = f"{summary} {details}".strip()

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-from aiohttp import web
+from aiohttp import web, web_app
 
 from engine.http import (
     access,
     bodies,
     checkup,
+    differ,
     drift,
     history,
     metrics,
@@ -59,6 +60,7 @@ def make_app(api: Api) -> web.Application:
         resources,
         shows,
         targets,
+        differ,
         steer,
         drift,
         why,
@@ -100,6 +102,17 @@ async def serving(
     finally:
         with anyio.CancelScope(shield=True):
             await runner.cleanup()
+        _forget_handlers()
+
+
+def _forget_handlers() -> None:
+    """Let go of applications that were served: aiohttp remembers the last 1024 handlers of all.
+
+    Otherwise every term of an engine would stay in memory, with its pools and caches.
+    """
+    remembered = getattr(web_app, "_cached_build_middleware", None)
+    if remembered is not None:
+        remembered.cache_clear()
 
 
 def tls_context(cert: Path, key: Path) -> ssl.SSLContext:

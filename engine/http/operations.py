@@ -42,6 +42,12 @@ from engine.http.upkeep import VIEW_NAMES
 from engine.resources.model import Resource
 from events.catalog import CATALOG
 
+AGAINST = query(
+    "against",
+    "What to compare with: `live`, a commit's first 7 digits or more, or a time.",
+    GIVEN,
+)
+
 
 def _operations() -> Iterator[Operation]:
     yield from _engine()
@@ -329,9 +335,9 @@ def _targets() -> Iterator[Operation]:
             id=id_,
             tag="targets",
             summary=summary,
-            parameters=(PROJECT, TARGET, AT),
+            parameters=(PROJECT, TARGET, AT, *((AGAINST,) if suffix else ())),
             answer=answer,
-            problems=(404,),
+            problems=(404, 409) if suffix else (404,),
         )
     for collection, item, word in (
         ("targets", TARGET, "Target"),

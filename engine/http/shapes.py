@@ -370,10 +370,14 @@ class UnknownKind(Struct):
 
 
 class TargetDiff(Struct):
-    """What differs between desired and live. `same`: nothing that a sync would correct."""
+    """What differs between desired and live. `same`: nothing that a sync would correct.
+
+    Or, where `against` says so, from another commit's desired state, or from another time's live.
+    """
 
     target: str
     project: str
+    against: str
     status: TargetStatus
     same: bool
     differences: list[Difference]

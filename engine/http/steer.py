@@ -127,8 +127,8 @@ async def rollback(request: web.Request) -> web.Response:
         return reply(_done(target, before[-1].position) | {"revision": revision})
     async with api.views.snapshot() as reader:
         await _target(reader, target)
-        commit = await _commit(reader, target.project, revision)
-    desired = await _desired_at(api, target, commit)
+        commit = await commit_named(reader, target.project, revision)
+    desired = await desired_at(api, target, commit)
     fact = RolledBack(commit, desired.position, desired.objects, desired.count, reason)
     appended = await append(request, [Write(target.stream, fact)])
     await settled(request, appended.last)
@@ -186,7 +186,7 @@ def _override(document: TargetDocument, position: object, reason: str) -> Overri
     return OverrideApproved(number, reason)
 
 
-async def _commit(reader: Reader, project: str, revision: str) -> str:
+async def commit_named(reader: Reader, project: str, revision: str) -> str:
     """Return the one known commit that begins so."""
     found = await reader.page(COMMITS, prefix=commit_key(project, revision), limit=2)
     if not found:
@@ -196,7 +196,7 @@ async def _commit(reader: Reader, project: str, revision: str) -> str:
     return found[0].document.commit
 
 
-async def _desired_at(api: Api, target: TargetId, commit: str) -> DesiredDocument:
+async def desired_at(api: Api, target: TargetId, commit: str) -> DesiredDocument:
     """Return what the target's application was to be when its repository stood at a commit.
 
     The commit itself need not have touched the application: then an earlier render held.

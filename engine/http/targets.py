@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.decide.show import SHOWN_ONLY, all_differences
+from engine.decide.show import all_differences
 from engine.decide.situation import Situation
 from engine.decide.state import TargetStatus
 from engine.http.api import api_of
@@ -116,37 +116,6 @@ async def show_target(request: web.Request) -> web.Response:
             "position": reader.position,
         }
         return reply(body)
-
-
-@routes.get("/v1/targets/{project}/{target}/diff")
-async def diff_target(request: web.Request) -> web.Response:
-    """Compare desired and live, field by field.
-
-    `same` tells whether anything differs that a sync would correct; `unknown` lists the kinds
-    that could not be compared because the cluster does not show them.
-    """
-    api, query = api_of(request), Query(request)
-    target, at = target_id(request), query.text("at")
-    query.done()
-    async with reading(api, at) as moment:
-        reader = moment.reader
-        situation = await read_situation(reader, api.log, target, moment.now, every_body=True)
-        if situation is None:
-            raise await no_target(reader, target)
-        (standing,) = await standings(reader, [situation.target], moment.now)
-    found, unknown = await compared(api.log, situation)
-    return reply(
-        {
-            "target": target.label,
-            "project": target.project,
-            "status": plain(standing),
-            "same": not unknown and all(item.kind in SHOWN_ONLY for item in found),
-            "differences": plain(found[:MAX_DIFFERENCES]),
-            "omitted": max(0, len(found) - MAX_DIFFERENCES),
-            "unknown": unknown,
-            "position": situation.seen,
-        }
-    )
 
 
 async def compared(

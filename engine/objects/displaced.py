@@ -1,9 +1,13 @@
-"""List items that stand where ours were: whose number or name somebody edited. Pure.
+"""What was edited in where ours was, and keeps it out: list items and alternatives. Pure.
 
 An item of a list is told by its keys. Who edits a key (a Service's port from 80 to 81) has, as the
 server books it, removed our item and added one of their own. An apply puts ours back beside theirs,
 and where the two cannot be together (both are called "http") it is refused, for ever. What is moved
 into our own entry of managedFields before the apply is taken away by it, in the same write.
+
+So it is with alternatives: a `value` that became a `valueFrom`, an `httpGet` an `exec`, another
+type of strategy with fields of its own. Where one of our fields is missing or changed, the edited
+fields beside it that we do not name are moved too.
 
 Only what was edited (operation Update) is moved: what another manager applies is its declaration.
 """
@@ -15,7 +19,15 @@ from typing import Any
 
 from engine.objects.fieldset import SELF, FieldSet, Path, Tree, key_parts
 from engine.objects.managed import Entry
-from engine.objects.typed import MISSING, NamedItems, child_of, item_key
+from engine.objects.typed import (
+    MISSING,
+    NamedItems,
+    child_of,
+    is_composite,
+    is_empty,
+    is_nothing,
+    item_key,
+)
 
 
 def taken_over(live: Mapping[str, Any], sent: Mapping[str, Any]) -> list[Any] | None:
@@ -51,16 +63,31 @@ def _entries(live: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Entry
 
 
 def _displaced(theirs: Tree, ours: Tree, live: Any, sent: Any, path: Path) -> Iterator[Path]:
+    is_broken = path[:1] not in ((), ("f:metadata",)) and _is_broken(live, sent)
     for element, node in theirs.items():
         if element == SELF or element[0] not in "fk":
             continue
         here = (*path, element)
+        if is_broken and element not in ours and element[2:] not in sent:
+            yield here
+            continue
         if element[0] == "k" and element not in ours and _is_in_place_of_ours(element, live, sent):
             yield here
             continue
         below_live, below_sent = child_of(live, element), _sent(sent, element)
         if below_live is not MISSING and below_sent is not MISSING:
             yield from _displaced(node, ours.get(element, {}), below_live, below_sent, here)
+
+
+def _is_broken(live: Any, sent: Any) -> bool:
+    """Whether a field of ours is missing, or has another value, in this mapping itself."""
+    if type(live) is not dict or type(sent) is not dict:
+        return False
+    return any(
+        field not in live or (not is_composite(value) and live[field] != value)
+        for field, value in sent.items()
+        if not is_empty(value) and not is_nothing(value)
+    )
 
 
 def _is_in_place_of_ours(element: str, live: Any, sent: Any) -> bool:

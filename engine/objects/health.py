@@ -220,6 +220,15 @@ def _claim(live: Mapping[str, Any]) -> Verdict:
     return Health.PROGRESSING, f"Not bound. Phase: {phase}"
 
 
+def _volume(live: Mapping[str, Any]) -> Verdict:
+    phase = _map(live, "status").get("phase", "unknown")
+    if phase in ("Available", "Bound", "Released"):
+        return Health.HEALTHY, str(phase)
+    if phase == "Failed":
+        return Health.DEGRADED, str(_map(live, "status").get("message") or "The volume has failed")
+    return Health.PROGRESSING, f"Not available yet. Phase: {phase}"
+
+
 def _service(live: Mapping[str, Any]) -> Verdict:
     spec = _map(live, "spec")
     if spec.get("type") == "LoadBalancer" and not spec.get("clusterIP"):
@@ -288,6 +297,7 @@ def _by_ready(live: Mapping[str, Any]) -> Verdict:
 _RULES: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Verdict]]] = {
     ("", "ConfigMap"): _present,
     ("", "Namespace"): _namespace,
+    ("", "PersistentVolume"): _volume,
     ("", "PersistentVolumeClaim"): _claim,
     ("", "Pod"): _pod,
     ("", "Secret"): _present,

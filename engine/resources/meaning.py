@@ -181,6 +181,15 @@ def _application(resource: Application) -> Iterator[Fault]:
         if wrong is not None:
             field, message = wrong
             yield Fault(("spec", "sync", "windows", place, field), message)
+    if spec.sync.on_degraded == "rollback" and spec.sync.health_timeout is None:
+        yield Fault(
+            ("spec", "sync", "onDegraded"),
+            "needs sync.healthTimeout",
+            "say how long a target may take to be healthy, for example healthTimeout: 5m",
+        )
+    if resource.metadata.name in spec.depends_on:
+        place = spec.depends_on.index(resource.metadata.name)
+        yield Fault(("spec", "dependsOn", place), "is the application itself", "take it out")
     yield from _field_rules(spec.ignore_differences, ("spec", "ignoreDifferences"))
     yield from _field_rules(spec.foreign_fields.allow, ("spec", "foreignFields", "allow"))
     drift: tuple[Drift | DriftRule, ...] = (spec.drift, *spec.drift.rules)

@@ -298,6 +298,17 @@ class Sync(Model, frozen=True):
     waves: Annotated[
         Waves, Meta(description="How waves wait for each other, where there are several.")
     ] = Waves()
+    health_timeout: Annotated[
+        Duration | None,
+        Meta(description="How long a target may take to be healthy after a sync."),
+    ] = None
+    on_degraded: Annotated[
+        Literal["nothing", "rollback"],
+        Meta(
+            description="What is done when a sync has not made a target healthy in time: it can go "
+            "back to the last revision that was healthy, once."
+        ),
+    ] = "nothing"
 
 
 class ObjectSelector(Model, frozen=True):

@@ -1,6 +1,7 @@
 """What is kept of clusters when their process is killed, as etcd keeps what was answered.
 
-Objects and counters only: the history of changes is gone, so that watches begin anew.
+Objects, counters and the record of writes: the history of changes is gone, so that watches begin
+anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.simulator.admin import Write
 from engine.simulator.cluster import Object
 from engine.simulator.server import Simulator
 from engine.simulator.strategy import Addresses
@@ -21,6 +23,7 @@ class Kept(msgspec.Struct):
     version: int
     addresses: tuple[int, int]
     objects: list[tuple[str, str, Object]]
+    writes: list[Write]
 
 
 def save(simulator: Simulator, path: Path) -> None:
@@ -29,7 +32,8 @@ def save(simulator: Simulator, path: Path) -> None:
     for name in simulator.names:
         cluster = simulator.cluster(name)
         store, addresses = cluster.store, cluster.addresses.state
-        found[name] = Kept(store.version, addresses, store.everything())
+        writes = list(simulator.control(name).writes)
+        found[name] = Kept(store.version, addresses, store.everything(), writes)
     aside = path.with_suffix(".new")
     aside.write_bytes(msgspec.json.encode(found))
     os.replace(aside, path)
@@ -49,6 +53,7 @@ def load(simulator: Simulator, path: Path) -> None:
         cluster, found = simulator.cluster(name), kept[name]
         cluster.addresses = Addresses(*found.addresses)
         cluster.store.fill(found.version, found.objects)
+        simulator.control(name).writes.extend(found.writes)
         for group, plural, item in found.objects:
             served = cluster.served_by_key((group, plural))
             if served is not None:

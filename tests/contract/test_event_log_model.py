@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,8 +24,9 @@ from hypothesis.stateful import (
 from engine.embedded import EmbeddedPostgres
 from events import writing
 from events.catalog import Fact, SourceFailed, SourceRecovered
+from events.connection import HEARING
 from events.event import Blob, Event, NewEvent, Position, StreamName, Version, blob
-from events.log import Appended, EventLog, IdReused, WrongVersion
+from events.log import Appended, EventLog, IdReused, LogError, LogUnavailable, WrongVersion
 from events.memory import MemoryLog
 from events.postgres import open_log
 from tests.appending import new, now
@@ -179,6 +181,80 @@ class LogMachine(RuleBasedStateMachine):
             assert self.run(self.log.blobs(list(self.bodies))) == self.bodies
 
 
+class Troubled:
+    """Two writers on one database by turns, whose connections are cut while they append.
+
+    An append whose end is not known is sent again, as its callers do.
+    """
+
+    def __init__(self, logs: Sequence[EventLog], admin: Any) -> None:
+        self._logs, self._admin = logs, admin
+        self._turn = 0
+        self.cut_after: int | None = None
+        self.cuts = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logs[self._turn % len(self._logs)], name)
+
+    async def append(self, events: Sequence[NewEvent], blobs: Collection[Blob] = ()) -> Appended:
+        self._turn += 1
+        log = self._logs[self._turn % len(self._logs)]
+        async with asyncio.TaskGroup() as group:
+            if self.cut_after is not None:
+                group.create_task(self._cut(self.cut_after))
+                self.cut_after = None
+            task = group.create_task(self._until_known(log, events, blobs))
+        outcome = task.result()
+        if isinstance(outcome, LogError):
+            raise outcome
+        return outcome
+
+    async def _until_known(
+        self, log: EventLog, events: Sequence[NewEvent], blobs: Collection[Blob]
+    ) -> Appended | LogError:
+        while True:
+            try:
+                return await log.append(events, blobs)
+            except LogUnavailable:
+                await asyncio.sleep(HEARING)
+            except LogError as error:
+                return error
+
+    async def _cut(self, after: int) -> None:
+        for _ in range(after):
+            await asyncio.sleep(0)
+        self.cuts += await self._admin.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'trueup log'"
+        )
+
+
+class TroubledMachine(LogMachine):
+    """And a reader that goes on where it was: it misses nothing and reads nothing twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    @rule(after=st.integers(0, 60))
+    def cut_the_next_append(self, after: int) -> None:
+        self.troubled.cut_after = after
+
+    @rule(limit=st.integers(1, 12))
+    def read_on(self, limit: int) -> None:
+        found = self.run(self.log.read(Position(self.seen), limit))
+        wanted = self.model[self.seen : self.seen + limit]
+        assert [said(event) for event in found] == [
+            expected(position, *item) for position, item in enumerate(wanted, self.seen + 1)
+        ]
+        self.seen += len(found)
+
+    @property
+    def troubled(self) -> Troubled:
+        assert isinstance(self.log, Troubled)
+        return self.log
+
+
 def expected(position: int, event: NewEvent, version: int) -> tuple[object, ...]:
     payload = msgspec.json.encode(event.fact)
     return position, event.event_id, event.stream, version, type(event.fact).__name__, payload
@@ -190,14 +266,15 @@ def said(event: Event) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def check(opener: Opener, examples: int) -> None:
-    machine = type("Machine", (LogMachine,), {"opener": staticmethod(opener)})
+def check(opener: Opener, examples: int, base: type[LogMachine] = LogMachine) -> None:
+    machine = type("Machine", (base,), {"opener": staticmethod(opener)})
     run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=25,
             deadline=None,
+            print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -223,3 +300,22 @@ def test_the_log_in_postgres_is_as_the_model(
             yield log
 
     check(opener, 15)
+
+
+def test_two_writers_whose_connections_are_cut_make_one_log_as_the_model(
+    postgres: EmbeddedPostgres,
+) -> None:
+    cuts = 0
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[EventLog]:
+        nonlocal cuts
+        async with fresh_database(postgres) as dsn, open_log(dsn) as one, open_log(dsn) as other:
+            admin = await asyncpg.connect(dsn)
+            troubled = Troubled([one, other], admin)
+            yield cast("EventLog", troubled)
+            cuts += troubled.cuts
+            await admin.close()
+
+    check(opener, 15, TroubledMachine)
+    assert cuts > 0

@@ -252,6 +252,17 @@ DEEDS = {
         path='.spec.template.spec.containers[name="web"].env[name="REGION"]',
         difference="removed",
     ),
+    "a value that becomes a reference": Deed(
+        *WEB,
+        # Ours beside theirs is refused: a value or a reference, not both.
+        "patch deployment web --type strategic -p",
+        path='.spec.template.spec.containers[name="web"].env[name="LEVEL"].value',
+        difference="removed",
+        rest=(
+            '{"spec":{"template":{"spec":{"containers":[{"name":"web","env":[{"name":"LEVEL",'
+            '"value":null,"valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}]}]}}}}',
+        ),
+    ),
     "set resources": Deed(
         *WEB,
         "set resources deployment/web -c web --limits cpu=2",

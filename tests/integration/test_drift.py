@@ -83,6 +83,15 @@ class Web(Line):
             ):
                 await anyio.sleep(0.02)
 
+    async def decided_the_same(self) -> None:
+        """Make every decision again on the facts that it saw: each comes out as it did."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.call("GET", f"{TARGET}/replay?after={after}")
+            differing = [item for item in page["items"] if item["same"] is not True]
+            assert differing == []
+            after = page["next"]
+
     async def differences(self) -> list[dict[str, Any]]:
         return list((await self.call("GET", f"{TARGET}/diff"))["differences"])
 
@@ -92,6 +101,7 @@ async def web(tmp_path: Path, dsn: str) -> AsyncIterator[Web]:
     line = Web(tmp_path, dsn)
     async with line.clusters_running(), line.engine():
         yield line
+        await line.decided_the_same()
 
 
 async def test_replicas_that_an_autoscaler_sets_are_left_also_by_the_next_commit(web: Web) -> None:
@@ -209,3 +219,43 @@ async def test_drift_is_corrected_after_its_time_of_grace(web: Web) -> None:
     assert planned["payload"]["cause"] == "drift"
     assert micros(began) + 2_000_000 == due <= micros(planned["occurredAt"])
     assert await web.value("configmap settings", ".data.colour") == "blue"
+
+
+async def test_a_target_is_compared_with_an_earlier_commit_and_an_earlier_time(web: Web) -> None:
+    await web.begin()
+    first = str(web.repository.git.references["refs/heads/main"].target)
+    (applied,) = await web.until("CorrectionApplied")
+    await web.synced("web@prod", web.commit(deployment("web:2")))
+    answer = await web.call("GET", f"{TARGET}/diff?against={first[:8]}")
+    (found,) = answer["differences"]
+    assert (found["before"], found["after"], answer["same"]) == ("web:1", "web:2", False)
+    assert found["path"] == '.spec.template.spec.containers[name="web"].image'
+    answer = await web.call("GET", f"{TARGET}/diff?against={applied['position']}")
+    assert ("web:1", "web:2") in {(d.get("before"), d.get("after")) for d in answer["differences"]}
+    assert (await web.call("GET", f"{TARGET}/diff?against=live"))["same"]
+
+
+async def test_cases_are_listed_with_who_how_long_and_what_was_done(web: Web) -> None:
+    await web.begin(drift={"rules": [{"kind": "Deployment", "policy": "report"}]})
+    await web.patch("configmap settings", {"data": {"colour": "green"}}, "ada")
+    await web.until("DriftResolved")
+    await web.patch("deploy web", {"spec": {"replicas": 7}}, "eve")
+    await web.until_status("web@prod", "held", "drift-reported")
+    query = "application=web&cluster=prod"
+    first, second = (await web.call("GET", f"/v1/drift/default?{query}"))["items"]
+    assert (first["how"], first["managers"], first["corrections"]) == ("corrected", ["ada"], 1)
+    assert first["endedAt"] > first["openedAt"]
+    assert (second["ended"], second["managers"], second["corrections"]) == (0, ["eve"], 0)
+    (open_,) = (await web.call("GET", "/v1/drift?state=open"))["items"]
+    assert (open_["case"], open_["target"]) == (second["case"], "web@prod")
+    path = f"{TARGET}/accept"
+    body = {"reason": "sale", "case": second["case"], "duration": "2s"}
+    await web.call("POST", path, body)
+    await web.until_status("web@prod", "synced", "accepted")
+    # Its time runs out, and it is drift again.
+    await web.until_status("web@prod", "held", "drift-reported")
+    cases = (await web.call("GET", f"/v1/drift/default?{query}"))["items"]
+    assert [case["how"] for case in cases] == ["corrected", "accepted", ""]
+    assert (cases[1]["reason"], cases[1]["acceptedBy"]) == ("sale", "user:admin")
+    async with web.session.post(path, json=body) as answer:
+        assert (await answer.json())["code"] == "no-such-case"

@@ -1,4 +1,4 @@
-"""kill -9 of the real engine at random moments of a rollout: nothing lost, nothing done twice.
+"""kill -9 of engine, Postgres and API server in a rollout: nothing lost, nothing done twice.
 
 `--kills N` and `--seed S` say how often and when; a failure names its seed.
 """
@@ -19,6 +19,7 @@ import pytest
 
 from engine.cli.demo_stage import DemoFailed, Stage
 from engine.cli.demo_story import _application, _cluster, _repository
+from tests.soak.scene import processes_of_postgres, signal_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1800)]
 CLUSTER = "prod"
@@ -153,4 +154,44 @@ async def test_a_rollout_whose_postgres_is_killed_again_and_again_ends_as_desire
         # An append is the proof that it goes on.
         path = f"/v1/targets/default/{TARGET}/sync"
         await insisting(stage, "POST", path, {"reason": "again"})
+    await is_as_if_nothing_had_happened(stage, commit, flags)
+
+
+async def test_a_rollout_whose_api_server_is_killed_again_and_again_ends_as_desired(
+    stage: Stage, pytestconfig: pytest.Config
+) -> None:
+    """Killed between two requests, answered or not, with all that it had stored."""
+    kills, seed = pytestconfig.getoption("kills"), pytestconfig.getoption("seed")
+    print(f"{kills} kills of the API server, --seed {seed}")
+    chance = random.Random(seed)
+    flags = FLAGS_PER_KILL * kills
+    commit = await begin(stage, flags)
+    for kill in range(kills):
+        until = (kill + chance.random()) * FLAGS_PER_KILL
+        with anyio.move_on_after(20):
+            while len(await written(stage)) < until:  # noqa: ASYNC110 - another process
+                await anyio.sleep(0.005)
+        await stage.crash_clusters()
+        await anyio.sleep(chance.random())
+        await stage.start_clusters()
+        await stage.simulated(CLUSTER, "POST", "pace", {"applies_per_second": PACE})
+    await is_as_if_nothing_had_happened(stage, commit, flags)
+
+
+async def test_a_postgres_that_hangs_whole_is_given_up_and_gone_on_with_when_it_is_back(
+    stage: Stage,
+) -> None:
+    flags = 2 * FLAGS_PER_KILL
+    commit = await begin(stage, flags)
+    with anyio.move_on_after(20):
+        while len(await written(stage)) < FLAGS_PER_KILL:  # noqa: ASYNC110 - another process
+            await anyio.sleep(0.005)
+    hung = processes_of_postgres(stage)
+    assert signal_all(hung, signal.SIGSTOP) > 1
+    try:
+        with anyio.fail_after(120):
+            while "standing by" not in (stage.folder / "engine.log").read_text():  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+    finally:
+        signal_all(hung, signal.SIGCONT)
     await is_as_if_nothing_had_happened(stage, commit, flags)

@@ -322,3 +322,31 @@ async def test_applications_that_would_wait_for_each_other_are_refused(web: Web)
         async with web.session.post("/v1/resources", json=unknown) as answer:
             assert answer.status == 422
             assert "there is no Application bb" in await answer.text()
+
+
+async def test_a_sync_that_leaves_a_target_unwell_is_rolled_back_once_where_policy_says_so(
+    web: Web,
+) -> None:
+    sync = {"healthTimeout": "400ms", "onDegraded": "rollback"}
+    async with web.engine():
+        good = await web.begin(deployment("web", "web:1"), sync=sync)
+        await web.call("GET", f"/v1/wait?subject={TARGET}&for=healthy&timeout=30")
+        web.ready_after(3600)
+        bad = await web.commit(deployment("web", "web:2"))
+        (late,) = await web.until("HealthTimedOut")
+        assert late["payload"]["commit"] == bad
+        assert late["payload"]["health"] == "progressing"
+        (back,) = await web.until("RolledBack")
+        assert back["payload"]["commit"] == good
+        assert back["actor"] == "engine:reconciler"
+        assert "after the sync to" in back["payload"]["reason"]
+        await web.until_status(TARGET, "synced", "rolled-back")
+        where = ("-n", "web", "get", "deploy", "web", "-o", "jsonpath={..image}")
+        assert await web.kubectl("prod", *where) == "web:1"
+        assert (await web.until("HealthTimedOut", 2))[-1]["payload"]["commit"] == good
+        lift = {"reason": "the node is back"}
+        await web.call("POST", f"/v1/targets/default/{TARGET}/lift-rollback", lift)
+        times = await web.until("HealthTimedOut", 3)
+        assert times[-1]["payload"]["commit"] == bad
+        assert len(await web.events(type="RolledBack")) == 1, "one revision is left once"
+    await is_decided_the_same_again(web)

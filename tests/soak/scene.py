@@ -197,15 +197,16 @@ spec:
         """Draw a target."""
         return self.chance.choice(self.targets)
 
-    def postgres(self) -> list[int]:
-        """Return the ids of the embedded Postgres' processes, the first one first; none if down."""
-        file = self.stage.data_dir / "postgres/data/postmaster.pid"
-        try:
-            first = int(file.read_text().split()[0])
-            more = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        except (FileNotFoundError, ProcessLookupError, IndexError):
-            return []
-        return [first, *map(int, more)]
+
+def processes_of_postgres(stage: Stage) -> list[int]:
+    """Return the ids of the embedded Postgres' processes, the first one first; none if down."""
+    file = stage.data_dir / "postgres/data/postmaster.pid"
+    try:
+        first = int(file.read_text().split()[0])
+        more = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return []
+    return [first, *map(int, more)]
 
 
 def signal_all(processes: list[int], number: signal.Signals) -> int:

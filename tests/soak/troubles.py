@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from aiohttp import web
 
-from tests.soak.scene import Broken, Scene, signal_all
+from tests.soak.scene import Broken, Scene, processes_of_postgres, signal_all
 
 
 async def kill_engine(scene: Scene) -> str:
@@ -21,14 +21,14 @@ async def kill_engine(scene: Scene) -> str:
 
 async def kill_postgres(scene: Scene) -> str:
     """Postgres is killed; the engine starts it again."""
-    if not signal_all(scene.postgres()[:1], signal.SIGKILL):
+    if not signal_all(processes_of_postgres(scene.stage)[:1], signal.SIGKILL):
         return "Postgres is down already"
     return "kill -9 of Postgres"
 
 
 async def hang_postgres(scene: Scene) -> str:
     """Postgres takes no connection for a while; or all of it hangs."""
-    processes, seconds = scene.postgres(), scene.chance.uniform(0.2, 8.0)
+    processes, seconds = processes_of_postgres(scene.stage), scene.chance.uniform(0.2, 8.0)
     whole = scene.chance.random() < 0.5
     stopped = processes if whole else processes[:1]
     try:

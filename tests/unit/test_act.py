@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import anyio
@@ -12,6 +12,7 @@ from engine.act import Done, carry_out
 from engine.ports import Answer, ClusterPort
 from events.catalog import CorrectionPlanned, Facts
 from events.vocabulary import Action, ObjectRef, Outcome, Verb
+from projections.lease import LeaseLost
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +46,11 @@ def plan(number: int) -> CorrectionPlanned:
 
 
 async def carried_out(
-    port: Port, limit: anyio.CapacityLimiter, clock: ManualClock, number: int
+    port: Port,
+    limit: anyio.CapacityLimiter,
+    clock: ManualClock,
+    number: int,
+    check_lease: Callable[[], None] = lambda: None,
 ) -> Done:
     return await carry_out(
         plan(number),
@@ -54,7 +59,7 @@ async def carried_out(
         NoBodies(),
         limit=limit,
         width=8,
-        check_lease=lambda: None,
+        check_lease=check_lease,
         clock=clock,
     )
 
@@ -83,3 +88,27 @@ async def test_no_more_requests_are_sent_at_once_than_there_are_places() -> None
         assert port.sent == 3
         port.answers.set()
     assert (port.sent, limit.borrowed_tokens) == (8, 0)
+
+
+async def test_a_worker_that_stalled_past_its_lease_sends_nothing_more() -> None:
+    clock, limit, port = ManualClock(), anyio.CapacityLimiter(3), Port()
+    lost = False
+
+    def check() -> None:
+        if lost:
+            raise LeaseLost("engine", "zombie", 1)
+
+    async def stall() -> None:
+        nonlocal lost
+        async with anyio.create_task_group() as group:
+            group.start_soon(carried_out, port, limit, clock, 100, check)
+            await clock.settle()
+            assert port.sent == 3
+            # The clusters answered while it slept: those requests are done, and no other begins.
+            lost = True
+            port.answers.set()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await stall()
+    assert caught.group_contains(LeaseLost)
+    assert (port.sent, limit.borrowed_tokens) == (3, 0)

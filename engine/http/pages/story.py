@@ -28,6 +28,7 @@ _TONES: dict[type[Fact], str] = {
     c.ProjectionParked: "bad",
     c.DriftDetected: "warn",
     c.ReconcileHeld: "warn",
+    c.HealthTimedOut: "bad",
     c.CorrectionAbandoned: "warn",
     c.ObservationGap: "warn",
     c.Suspended: "warn",
@@ -107,6 +108,8 @@ def payload(event: Event) -> str:
 def _tone(fact: Fact) -> str:
     if isinstance(fact, c.HealthChanged):
         return {"healthy": "good", "degraded": "bad", "missing": "bad"}.get(fact.health, "")
+    if isinstance(fact, c.HookEnded):
+        return "good" if fact.succeeded else "bad"
     return _TONES.get(type(fact), "")
 
 
@@ -119,6 +122,8 @@ def _lines(fact: Fact) -> tuple[Sequence[Line], int]:
             return [Line(item.ref, f"{item.verb}: {item.reason}") for item in fact.actions], 0
         case c.CorrectionApplied() | c.CorrectionFailed():
             return [Line(item.ref, _result(item)) for item in fact.results], 0
+        case c.HookEnded():
+            return [Line(fact.ref, fact.message)], 0
         case c.ReconcileHeld():
             return [Line(ref, "") for ref in fact.objects], 0
         case c.ObjectsObserved():

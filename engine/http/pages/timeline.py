@@ -38,10 +38,11 @@ GROUPS = {
         "CorrectionApplied",
         "CorrectionFailed",
         "CorrectionAbandoned",
+        "HookEnded",
         "TargetSynced",
     ),
     "holds": ("ReconcileHeld", "HoldLifted"),
-    "health": ("HealthChanged",),
+    "health": ("HealthChanged", "HealthTimedOut"),
     "clusters": (
         "ClusterConnected",
         "ClusterLost",

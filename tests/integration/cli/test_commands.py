@@ -671,3 +671,34 @@ async def test_a_command_goes_on_with_the_trace_of_whoever_started_it(
     assert span.name == "GET /v1/version"
     assert span.parent is not None
     assert span.parent.span_id == 0xB7AD6B7169203331
+
+
+async def test_drift_is_listed_accepted_and_taken_over(api: Bench, trueup: Trueup) -> None:
+    await api.declare_shop()
+    await api.roll_out()
+    none = await trueup("drift", "shop@dev")
+    assert (none.code, none.out) == (0, "")
+    ref = ObjectRef("v1", "ConfigMap", "shop", "settings")
+    found = Difference(DifferenceKind.CHANGED, ref, ".data.colour", "blue", "red", "eve")
+    await api.tell("target/default/shop@dev", DriftDetected("default/shop@dev#1", (found,)))
+    listed = await trueup("drift")
+    assert "shop@dev#1" in listed.out
+    assert "eve" in listed.out
+    whole = await trueup("drift", "shop@dev")
+    assert "shop/ConfigMap/settings .data.colour" in whole.out
+    done = await trueup("accept", "shop@dev", "--for", "2h", "-m", "incident 7")
+    assert (done.code, done.out.split("  ")[0]) == (0, "shop@dev drift accepted")
+    assert "drift accepted until" in (await trueup("timeline", "shop@dev")).out
+    ended = await trueup("accept", "shop@dev", "--end", "-m", "over")
+    assert "accepts no drift any more" in ended.out
+    taken = await trueup("adopt", "shop@dev", "--manager", "script", "-m", "moved from Helm")
+    assert "takes over what is there" in taken.out
+    assert "take-over requested, also from script" in (await trueup("timeline", "shop@dev")).out
+    for words in (
+        ("accept", "shop@dev", "-m", "x", "--for", "1h", "--until", "2026-01-01"),
+        ("accept", "shop@dev", "-m", "x", "--end", "--for", "1h"),
+        ("accept", "shop@dev", "-m", "x", "--until", "2001-01-01"),
+        ("accept", "shop", "-m", "x"),
+        ("adopt", "shop", "-m", "x"),
+    ):
+        assert (await trueup(*words)).code == 2

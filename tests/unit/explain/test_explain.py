@@ -57,6 +57,14 @@ def test_every_field_is_described(name: str) -> None:
         assert field.description.endswith("."), field.path
 
 
+def test_no_field_says_the_same_twice() -> None:
+    """Where what it is for and what it holds begin alike, the longer one is enough."""
+    for row in resources_page().splitlines():
+        said = row.split(" | ")[-1].rstrip(" |")
+        first, _, rest = said.partition(". ")
+        assert not (first and rest.startswith(first)), said
+
+
 def test_pages_are_as_the_code_is() -> None:
     for name, page in (("errors.md", errors_page()), ("resources.md", resources_page())):
         written = (ROOT / "docs" / name).read_text()

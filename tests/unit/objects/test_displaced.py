@@ -58,6 +58,31 @@ def test_what_can_be_beside_ours_or_was_applied_is_left() -> None:
         assert taken_over(service(OURS, theirs, a={"name": "http", "port": 81}), SENT) is None
 
 
+def test_an_alternative_that_was_edited_in_becomes_ours() -> None:
+    """As when `value` became `valueFrom`, or a strategy's type has the other one's fields."""
+
+    def live(strategy: dict[str, Any], *, labels: bool = False) -> dict[str, Any]:
+        fields = {"f:type": {}, "f:rollingUpdate": {".": {}, "f:maxSurge": {}}}
+        edited = {"f:spec": {"f:strategy": fields, "f:paused": {}}}
+        if labels:
+            edited["f:metadata"] = {"f:labels": {"f:b": {}}}
+        entries = [entry("trueup", "Apply"), {**EDITED, "fieldsV1": edited}]
+        metadata = {"managedFields": entries, "labels": {"b": "1"}}
+        return {"metadata": metadata, "spec": {"strategy": strategy, "paused": True}}
+
+    sent = {"metadata": {"labels": {"a": "1"}}, "spec": {"strategy": {"type": "Recreate"}}}
+    broken = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
+    fields = taken_over(live(broken, labels=True), sent)
+    assert fields is not None
+    assert fields[0]["fieldsV1"]["f:spec"]["f:strategy"] == {
+        "f:rollingUpdate": {".": {}, "f:maxSurge": {}}
+    }
+    assert fields[1]["fieldsV1"]["f:spec"] == {"f:strategy": {"f:type": {}}, "f:paused": {}}
+    assert fields[1]["fieldsV1"]["f:metadata"] == {"f:labels": {"f:b": {}}}, "labels never clash"
+    whole = {**broken, "type": "Recreate"}
+    assert taken_over(live(whole), sent) is None, "all of ours is there: nothing was displaced"
+
+
 def test_an_object_that_tells_of_no_manager_is_left() -> None:
     assert taken_over({"metadata": {}}, SENT) is None
     assert taken_over(service(EDITED, a={"name": "http", "port": 81}), SENT) is None
