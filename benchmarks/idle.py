@@ -13,6 +13,7 @@ import aiohttp
 import anyio
 
 from benchmarks.frame import Figure, cpu, memory, peak_memory, say
+from benchmarks.support.engine import quiet
 from benchmarks.support.shops import OBJECTS, files
 from tests.e2e.process import Part
 from tests.e2e.product import Product, resource
@@ -47,7 +48,7 @@ async def _at(number: int, seconds: float, scrape: float) -> AsyncIterator[Figur
         try:
             async with Product(folder / "engine") as product:
                 await _roll_out(product, folder / "kubeconfig.yaml", names)
-                await _quiet(product)
+                await quiet(product, _QUIET)
                 pid = product.engine.pid
                 before = cpu(pid)
                 with anyio.move_on_after(seconds):
@@ -119,13 +120,3 @@ async def _watch(product: Product, every: float) -> None:
             async with session.get("/metrics") as answer:
                 answer.raise_for_status()
                 await answer.read()
-
-
-async def _quiet(product: Product) -> None:
-    """Wait until nothing has been written for a while."""
-    position, since = await product.position(), anyio.current_time()
-    while anyio.current_time() - since < _QUIET:
-        await anyio.sleep(_POLL)
-        now = await product.position()
-        if now != position:
-            position, since = now, anyio.current_time()

@@ -14,7 +14,7 @@ from benchmarks.apply import first_syncs
 from benchmarks.correct import bare_edits
 from benchmarks.frame import CannotRun, Figure, cpu, memory, peak_memory, percentile, say
 from benchmarks.support.edits import Edits
-from benchmarks.support.engine import first_sync, prepared
+from benchmarks.support.engine import first_sync, prepared, quiet
 from benchmarks.support.fleet import simulated
 from benchmarks.support.places import REAL, SIMULATED, place
 from benchmarks.support.shops import make_namespace
@@ -22,6 +22,9 @@ from tests.e2e.product import Product, resource
 
 _PACE = 500.0
 """Applies a second that the simulated cluster takes in a first sync."""
+
+_QUIET = 3.0
+"""Seconds without an event after which a first sync has no more consequences."""
 
 
 async def figures(
@@ -74,6 +77,7 @@ async def _edits(
             async with Product(folder / "engine") as product:
                 await prepared(product, cluster, names)
                 await first_sync(product, "bench", names)
+                await quiet(product, _QUIET)
                 ours = await Edits(cluster, "bench", names).run(edits, rate)
                 poll = await _poll(product, seconds)
     params: dict[str, Any] = {"applications": applications, "edits": edits, "rate": rate}

@@ -24,6 +24,8 @@ from projections.fold import TargetId
 MICROS = 1_000_000
 _PATIENCE = 5.0
 """Seconds that a target at work counts in the total: one that takes longer waits itself."""
+_SLACK = 0.001
+"""Seconds that an alarm may be early by: less than it can be set for."""
 _CAUSES = 16
 """Events that are kept as the reasons why one target waits."""
 _SET_BACK, _LONGEST = 1.0, 60.0
@@ -193,7 +195,7 @@ class TargetQueue:
 
     def _let_go_of_late(self) -> bool:
         """Count those that take long no longer; return whether there were any."""
-        past = self._clock.monotonic() - _PATIENCE
+        past = self._clock.monotonic() - _PATIENCE + _SLACK
         found = False
         while self._counted and next(iter(self._counted.values())) <= past:
             self._let_go(next(iter(self._counted)))

@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, bool]] = {
     "Namespace": ("v1", False),
     "PersistentVolumeClaim": ("v1", True),
     "Deployment": ("apps/v1", True),
+    "Job": ("batch/v1", True),
     "ClusterRole": ("rbac.authorization.k8s.io/v1", False),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", False),
     "Widget": ("example.com/v1", True),

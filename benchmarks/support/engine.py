@@ -9,7 +9,7 @@ from benchmarks.support.shops import files
 from tests.e2e.product import Product, resource
 
 CLUSTER = "one"
-_POLL = 0.2
+_POLL = 0.5
 
 
 async def prepared(product: Product, place: Place, names: list[str]) -> None:
@@ -46,3 +46,13 @@ async def first_sync(product: Product, namespace: str, names: list[str]) -> None
                 raise RuntimeError(f"a correction failed: {event['payload']}")
             waiting.discard(event["stream"])
             seen = event["position"]
+
+
+async def quiet(product: Product, seconds: float) -> None:
+    """Wait until nothing has been written for so many seconds."""
+    position, since = await product.position(), anyio.current_time()
+    while anyio.current_time() - since < seconds:
+        await anyio.sleep(_POLL)
+        now = await product.position()
+        if now != position:
+            position, since = now, anyio.current_time()

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from engine.decide.compare import extras, is_applied
 from engine.decide.drift import judged
-from engine.decide.order import is_protected
+from engine.decide.order import is_protected, runs_to_completion
 from engine.decide.situation import Situation
 from engine.objects.foreign import ALLOWED, foreign
 from engine.objects.kept import Kept, differences
@@ -36,9 +36,14 @@ def all_differences(situation: Situation) -> Iterator[Difference]:
     `situation.bodies` must have the kept form and the live body of every object, and the desired
     bodies, old and new, of those that a commit changes.
     """
-    expected: set[str] = set()
+    # What hooks leave is no difference, and neither is what they have not run yet.
+    expected = {hook.ref.identity for hook in situation.corrections.hooks}
     for desired in situation.inventory:
         kind = situation.kind(desired.ref)
+        if desired.hooks:
+            if kind is not None and not runs_to_completion(desired.ref):
+                expected.add(situation.placed(desired.ref, kind).identity)
+            continue
         if kind is None or kind.code:
             expected |= situation.places(desired.ref)
             continue

@@ -65,7 +65,7 @@ class Situation(Struct, frozen=True, kw_only=True, dict=True):
         target = self.target
         return TargetId(target.project, target.application, target.cluster)
 
-    @property
+    @cached_property
     def spec(self) -> ApplicationSpec | None:
         """The application's specification; None once it is withdrawn."""
         declared = self.application

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.decide import hooks
-from engine.decide.compare import REPAIRS, Findings
+from engine.decide.compare import NEW, REPAIRS, Findings
 from engine.decide.hooks import State, Turn
-from engine.decide.order import in_order
+from engine.decide.order import NAMESPACES, in_order
 from engine.decide.situation import Dependency, Situation
 from engine.objects.staging import POST_SYNC, PRE_SYNC, SYNC, SYNC_FAIL
 from engine.resources.duration import seconds
@@ -106,7 +106,9 @@ def _next(
 ) -> _Next:
     before = _hooks_in(situation, now, PRE_SYNC)
     if before is not None:
-        return before
+        # Hooks need somewhere to run.
+        spaces = [a for a in work if a.reason == NEW and a.wave == NAMESPACES]
+        return _Next(spaces, stage="namespaces") if before.actions and spaces else before
     by_wave: dict[int, list[Action]] = {}
     last = max([0, *found.waves.values()])
     for action in work:

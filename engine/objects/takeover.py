@@ -69,4 +69,7 @@ def adopted(
 
 
 def _raw(live: Mapping[str, Any]) -> list[Any]:
-    return [entry for entry in live["metadata"]["managedFields"] if isinstance(entry, Mapping)]
+    managed = live["metadata"].get("managedFields")
+    if not isinstance(managed, list):
+        return []
+    return [entry for entry in managed if isinstance(entry, Mapping)]

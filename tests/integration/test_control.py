@@ -432,3 +432,24 @@ async def test_a_projects_control_repository_stays_in_its_project(platform: Plat
         await platform.events("ConfigurationApplied")
         await platform.shown("clusters/team", "dev")
         await platform.shown("clusters/default")
+
+
+async def test_applications_that_would_wait_for_each_other_are_refused(platform: Platform) -> None:
+    def waiting(name: str, other: str) -> str:
+        return f"""apiVersion: trueup.dev/v1
+kind: Application
+metadata: {{name: {name}}}
+spec:
+  source: {{repository: platform, path: deploy}}
+  targets: {{selector: {{matchLabels: {{stage: prod}}}}}}
+  dependsOn: [{other}]
+"""
+
+    platform.git.commit({"all/a.yaml": waiting("a", "b"), "all/b.yaml": waiting("b", "a")})
+    async with platform.engine():
+        await platform.govern(controlPath="all")
+        (refused,) = await platform.events("ConfigurationRefused")
+    problems = refused["payload"]["problems"]
+    assert [problem["file"] for problem in problems] == ["all/a.yaml", "all/b.yaml"]
+    assert {problem["field"] for problem in problems} == {"spec.dependsOn"}
+    assert "a -> b -> a" in problems[0]["message"]

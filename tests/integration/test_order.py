@@ -215,6 +215,8 @@ async def test_hooks_and_waves_go_one_after_the_other_and_again_for_a_new_revisi
         assert all(event["payload"]["succeeded"] for event in ended)
         assert len(await web.jobs()) == 3, "what HookSucceeded says is gone"
 
+        shown = await web.call("GET", f"/v1/targets/default/{TARGET}/diff")
+        assert (shown["same"], shown["differences"]) == (True, [])
         edit = ("patch", "configmap", "first", "--type=merge", "-p", '{"data": {"key": "9"}}')
         await web.kubectl("prod", "-n", "web", *edit)
         await web.until("DriftResolved")

@@ -15,14 +15,13 @@ import pytest
 
 from engine.cli.demo_stage import Stage
 from tests.integration.test_kills import insisting
-from tests.integration.test_order import config_map, deployment, files, job
+from tests.integration.test_order import NAMESPACE, config_map, deployment, files, job
 from tests.repositories import Repository
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 TARGET, KILLS = "web@prod", 4
 MANIFESTS = [
-    "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n"
-    "  annotations: {trueup.dev/hook: pre-sync, trueup.dev/wave: '-9'}\n",
+    NAMESPACE,
     job("migrate", argo="PreSync"),
     config_map("app"),
     deployment("web", wave="1"),

@@ -110,8 +110,12 @@ def object_rows(situation: Situation, differences: Sequence[Difference]) -> list
     for item in differences:
         if item.kind not in SHOWN_ONLY:
             differing[item.ref.identity] += 1
-    wanted: dict[str, ObjectRef] = {}
+    # A hook is there as what it ran as, under a name of its sync.
+    hooks = [hook.ref for hook in situation.corrections.hooks]
+    wanted = {ref.identity: ref for ref in hooks if ref.identity in situation.observed}
     for desired in situation.inventory:
+        if desired.hooks:
+            continue
         kind = situation.kind(desired.ref)
         ref = situation.placed(desired.ref, kind) if kind else desired.ref
         wanted[ref.identity] = ref
