@@ -127,3 +127,33 @@ async def test_what_git_declares_just_as_it_is_can_be_taken_over_later(web: Take
     await web.call("POST", f"{TARGET}/adopt", {"reason": "all of it"})
     await web.synced("web@prod")
     assert "kubectl-client-side-apply" not in str(await web.live("deploy web"))
+
+
+async def test_of_two_applications_that_make_one_object_at_once_one_has_it(web: Taken) -> None:
+    web.repository = Repository(web.git / "web")
+    web.commit()
+    spec = {"source": {"repository": "web"}, "targets": {"clusters": ["prod"]}}
+    await web.declare(
+        {
+            "kind": "Repository",
+            "metadata": {"name": "web"},
+            "spec": {"url": web.repository.url, "interval": "1s"},
+        },
+        web.cluster("prod"),
+        *(
+            {"kind": "Application", "metadata": {"name": name}, "spec": spec}
+            for name in ("web", "other")
+        ),
+    )
+    await web.until("CorrectionFailed")
+    owners = set()
+    for what in ("deploy web", "configmap settings"):
+        live = await web.live(what)
+        owners.add(live["metadata"]["annotations"]["trueup.dev/owner"].rpartition("/")[2])
+    failed = {event["stream"] for event in await web.events(type="CorrectionFailed")}
+    writes = [write for write in await web.written("prod") if write["resource"] == "configmaps"]
+    assert owners <= {"web", "other"}
+    # Whoever came second never wrote.
+    mine = [write for write in writes if write["name"] == "settings"]
+    assert len(mine) == 1, mine
+    assert failed <= {f"target/default/{name}@prod" for name in ("web", "other")}

@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decide.compare import DRIFTED, NO_SUCH_KIND, NOT_LISTED, compare, is_applied
-from engine.decide.decision import decide
+from engine.decide.compare import NO_SUCH_KIND, NOT_LISTED, REPAIRS, compare, is_applied
+from engine.decide.decision import PLAN_CAUSES, decide, findings
 from engine.decide.order import is_protected
 from engine.decide.show import SHOWN_ONLY, all_differences
 from engine.decide.situation import Situation
@@ -28,10 +28,10 @@ from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument, Ended
 from projections.declared import Suspension
 from projections.desired import DesiredDocument, RenderFailure
-from projections.drift import DriftCase, DriftDocument
+from projections.drift import Acceptance, DriftCase, DriftDocument, Fight
 from projections.observed import ObservedDocument
 from projections.sources import Failure, SourceDocument
-from projections.targets import Hold, Request, Synced
+from projections.targets import Adoption, Hold, Request, Synced
 from tests.deciding import (
     COMMIT,
     KINDS,
@@ -198,6 +198,48 @@ def clusters(draw: st.DrawFn, kind_names: list[str]) -> ClusterDocument:
     )
 
 
+policies = st.fixed_dictionaries(
+    {},
+    optional={
+        "drift": st.sampled_from(
+            [
+                {"policy": "report"},
+                {"policy": "adopt"},
+                {"after": "1h"},
+                {"rules": [{"kind": "ConfigMap", "policy": "report"}]},
+            ]
+        ),
+        "ignoreDifferences": st.sampled_from(
+            [[{"paths": [".data"]}], [{"kind": "Secret", "paths": ["/data/key"]}]]
+        ),
+        "foreignFields": st.sampled_from([{"policy": "report"}, {"policy": "remove"}]),
+    },
+)
+
+
+@st.composite
+def with_policies(draw: st.DrawFn, made: Situation) -> Situation:
+    """Meet drift by some policy, with something accepted, fought for, and taken over."""
+    declared, drift = made.application, made.drift
+    if declared is not None:
+        spec = {**declared.spec, **draw(policies)}
+        declared = msgspec.structs.replace(declared, spec=spec)
+    for ref in (item.ref for item in made.observed.values()):
+        key = (ref.identity, ".data.key", "")
+        if draw(st.integers(0, 5)) == 0:
+            fight = Fight(*key, rounds=draw(st.integers(4, 9)), began_at=NOW, last_at=NOW)
+            drift = msgspec.structs.replace(drift, fights=(*drift.fights, fight))
+        if draw(st.integers(0, 5)) == 0:
+            kind = draw(st.sampled_from([DifferenceKind.REMOVED, DifferenceKind.CHANGED]))
+            difference = Difference(kind, ref, ".data.key", after=draw(st.none() | values))
+            until = draw(st.sampled_from([0, NOW - 1, NOW + HOUR]))
+            holds = Acceptance("case", (difference,), 6, "user:ada", "r", NOW, until)
+            drift = msgspec.structs.replace(drift, accepted=(*drift.accepted, holds))
+    adoption = draw(mostly(None, st.just(Adoption(6, "user:ada", "moved", NOW))))
+    target_ = msgspec.structs.replace(made.target, adoption=adoption)
+    return msgspec.structs.replace(made, application=declared, drift=drift, target=target_)
+
+
 @st.composite
 def situations(draw: st.DrawFn) -> Situation:
     """Every situation there can be, and some that there cannot."""
@@ -219,6 +261,7 @@ def situations(draw: st.DrawFn) -> Situation:
         drift=draw(mostly(DriftDocument(), drifts)),
     )
     suspension = draw(suspensions)
+    made = draw(with_policies(made))
     if made.application is not None and suspension is not None:
         suspended = msgspec.structs.replace(made.application, suspended=suspension)
         made = msgspec.structs.replace(made, application=suspended)
@@ -314,15 +357,17 @@ def test_a_failed_correction_is_left_alone_until_its_time_unless_there_is_news(
         made.desired.position,
         made.application.position if made.application else 0,
         made.target.request.position if made.target.request else 0,
+        made.target.adoption.position if made.target.adoption else 0,
     ]
     decision = decide(made)
     if max(news) <= last.position and made.cluster.since <= last.at:
         if decision.plan is None:
-            assert decision.until in (0, last.retry_at)
+            found = findings(made)
+            assert decision.until in (0, last.retry_at, found.until if found else 0)
         else:
             # What drifted beside what failed is put right meanwhile.
             assert decision.plan.attempt == 0
-            assert {action.reason for action in decision.plan.actions} == {DRIFTED}
+            assert {action.reason for action in decision.plan.actions} <= REPAIRS
             assert not {a.ref.identity for a in decision.plan.actions} & set(last.failed)
 
 
@@ -372,7 +417,7 @@ def test_a_drift_case_is_opened_grown_and_ended_once(made: Situation) -> None:
     after = folded(made, facts)
     if after.drift.open is not None and made.target.assigned and made.desired.position:
         plan = decide(made).plan
-        if plan and any(action.reason == "drift" for action in plan.actions):
+        if plan and any(action.reason in REPAIRS for action in plan.actions):
             assert plan.drift_case == after.drift.open.case
 
 
@@ -425,4 +470,30 @@ def test_a_plan_names_the_facts_that_it_was_made_on(made: Situation) -> None:
         assert plan.facts.desired == made.desired.position
         # News starts the count afresh.
         assert plan.attempt in (1, made.corrections.failures + 1)
-        assert plan.cause in {"commit", "drift", "request", "recovery", "withdrawal"}
+        assert plan.cause in PLAN_CAUSES
+
+
+@given(situations())
+def test_what_is_ignored_or_accepted_is_no_case_and_no_reason_to_act(made: Situation) -> None:
+    if not made.target.assigned or made.spec is None or not made.desired.position:
+        return
+    found = compare(made)
+    counted = {(item.ref.identity, item.path) for item in found.drift}
+    assert not counted & {(item.ref.identity, item.path) for item in found.ignored}
+    drifted = {item.ref.identity for item in found.drift}
+    assert {action.ref.identity for action in found.repairs} <= drifted
+    for fact in decide(made).facts:
+        if isinstance(fact, DriftDetected):
+            assert {item.kind for item in fact.differences}.isdisjoint(
+                {DifferenceKind.IGNORED, DifferenceKind.ACCEPTED}
+            )
+
+
+@given(situations())
+def test_drift_is_put_right_held_or_left_to_a_commit_of_the_same_object(made: Situation) -> None:
+    if not made.target.assigned or made.spec is None or not made.desired.position:
+        return
+    found = compare(made)
+    met = {action.ref.identity for action in (*found.repairs, *found.changes)}
+    met |= {held.ref.identity for held in found.held}
+    assert {item.ref.identity for item in found.drift} <= met
