@@ -259,6 +259,8 @@ def situations(draw: st.DrawFn) -> Situation:
         cluster=draw(clusters(names)),
         corrections=draw(mostly(CorrectionDocument(), corrections)),
         drift=draw(mostly(DriftDocument(), drifts)),
+        # Nothing is known that happens later than what was read.
+        seen=12,
     )
     suspension = draw(suspensions)
     made = draw(with_policies(made))
