@@ -117,7 +117,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
-    version = 5
+    version = 6
     document = CorrectionDocument
     types = names(
         (CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned, HookEnded)
@@ -234,7 +234,12 @@ def _begun(hooks: tuple[Hook, ...], fact: CorrectionPlanned) -> tuple[Hook, ...]
         and action.verb is Verb.APPLY
         and (action.ref, action.hook, fact.run) not in known
     )
-    left = tuple(hook for hook in hooks if hook.run == fact.run or not hook.gone)
+    again = {(hook.ref, hook.phase) for hook in new}
+    left = tuple(
+        hook
+        for hook in hooks
+        if hook.run == fact.run or not (hook.gone or (hook.ref, hook.phase) in again)
+    )
     return (*left, *new)[-HOOKS_KEPT:]
 
 

@@ -262,6 +262,7 @@ async def test_a_wave_that_is_not_healthy_in_time_stops_the_sync_and_runs_what_i
         await web.declare(web.application("web", sync={"waves": waves | {"onFailure": "continue"}}))
         await web.synced(TARGET)
         assert (await web.applied())[-1] == "configmaps/app"
+    await is_decided_the_same_again(web)
 
 
 async def test_a_hook_that_fails_stops_the_sync_and_runs_again_only_when_asked(web: Web) -> None:
@@ -305,9 +306,10 @@ async def test_an_application_waits_for_those_it_depends_on(web: Web) -> None:
         await web.until_status("db@prod", "synced")
         assert "configmaps/app" not in (await web.applied())[1:]
         web.simulator.controllers.work_off()
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await web.synced(TARGET)
         assert (await web.applied())[-1] == "configmaps/app"
+    await is_decided_the_same_again(web)
 
 
 async def test_applications_that_would_wait_for_each_other_are_refused(web: Web) -> None:
