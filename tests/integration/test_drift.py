@@ -11,6 +11,7 @@ import anyio
 import orjson
 import pytest
 
+from projections.drift import WAR_ROUNDS
 from tests.line import Line
 from tests.repositories import Repository
 
@@ -259,3 +260,22 @@ async def test_cases_are_listed_with_who_how_long_and_what_was_done(web: Web) ->
     assert (cases[1]["reason"], cases[1]["acceptedBy"]) == ("sale", "user:admin")
     async with web.session.post(path, json=body) as answer:
         assert (await answer.json())["code"] == "no-such-case"
+
+
+async def test_who_overwrites_each_correction_is_named_waited_for_and_let_in_again(
+    web: Web,
+) -> None:
+    await web.begin()
+    for turn in range(1, WAR_ROUNDS + 1):
+        await web.patch("configmap settings", {"data": {"colour": f"no {turn}"}}, "rival")
+        await web.until("DriftResolved", turn)
+    await web.patch("configmap settings", {"data": {"colour": "never"}}, "rival")
+    held = await web.until_status("web@prod", "held", "war")
+    assert held["reason"].startswith("rival keeps overwriting .data.colour of default/ConfigMap")
+    assert await web.value("configmap settings", ".data.colour") == "never"
+    # Meanwhile everything else goes on, and a person's word ends the wait.
+    await web.kubectl("prod", "delete", "deploy", "web")
+    await web.until("CorrectionApplied", WAR_ROUNDS + 2)
+    await web.call("POST", f"{TARGET}/sync", {"reason": "the rival is stopped"})
+    await web.synced("web@prod")
+    assert await web.value("configmap settings", ".data.colour") == "blue"
