@@ -34,10 +34,12 @@ Read = tuple[Situation | None, spans.Attributes]
 class _Asked:
     """One target that somebody waits for. `read` stays None where it has to be read alone."""
 
-    __slots__ = ("answered", "read", "target")
+    __slots__ = ("answered", "is_recorded", "read", "target")
 
     def __init__(self, target: TargetId) -> None:
         self.target = target
+        # Whether the span of whoever asks is recorded: the batch is read outside of it.
+        self.is_recorded = spans.is_recording()
         self.read: Read | None = None
         self.answered = anyio.Event()
 
@@ -91,7 +93,9 @@ class Situations:
             )
             for asked in some:
                 situation = found.get(asked.target)
-                said = await description(reader, situation) if situation else {}
+                said: spans.Attributes = {}
+                if situation and asked.is_recorded:
+                    said = await description(reader, situation)
                 asked.read = situation, said
 
     async def _alone(self, target: TargetId) -> Read:
@@ -99,4 +103,7 @@ class Situations:
             situation = await read_situation(
                 reader, self._log, target, self._clock.now(), inventories=self._inventories
             )
-            return situation, (await description(reader, situation) if situation else {})
+            said: spans.Attributes = {}
+            if situation and spans.is_recording():
+                said = await description(reader, situation)
+            return situation, said

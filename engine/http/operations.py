@@ -45,7 +45,10 @@ from events.catalog import CATALOG
 AGAINST = query(
     "against",
     "What to compare with: `live`, a commit's first 7 digits or more, or a time.",
-    GIVEN,
+    {
+        "type": "string",
+        "anyOf": [{"const": "live"}, {"pattern": "^[0-9a-f]{7,40}$"}, *AT.schema["anyOf"]],
+    },
 )
 
 

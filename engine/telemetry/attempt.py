@@ -170,9 +170,7 @@ def attempt(target: TargetId, call: Call, clock: Clock) -> Iterator[Attempt]:
 
 
 async def description(reader: Reader, situation: Situation) -> spans.Attributes:
-    """Return what is to be said of a situation; nothing where no span is recorded."""
-    if not spans.is_recording():
-        return {}
+    """Return what is to be said of a situation in a span that is recorded."""
     cluster = await reader.get(DECLARED, situation.id.cluster_stream)
     labels = cluster.document.labels if cluster else {}
     environment = next((labels[name] for name in ENVIRONMENT_LABELS if name in labels), "")
