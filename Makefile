@@ -30,7 +30,7 @@ demo: $(VENV)/.runtime ## tell the story on simulated clusters; ARGS=--exit ends
 	@$(BIN)/trueup demo $(ARGS)
 
 test: $(VENV)/.dev ## run every test that needs nothing but this machine
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -104,24 +104,24 @@ async def test_a_cluster_in_trouble_with_many_targets_costs_the_others_nothing(
 
 
 async def test_a_server_that_asks_for_time_is_given_it_by_every_target(storm: Storm) -> None:
-    """As long as one wait lasts, each object is asked for once: no storm meets a storm."""
+    """As long as the wait lasts, no object is asked for twice: no storm meets a storm."""
     control = storm.simulator.control(DEAD)
     before = control.requests[("patch", "configmaps")]
     await storm.fault(action="fail", code=429, retry_after=300, verbs=["patch"])
     commit = storm.commit(1)
     await storm.all_synced(LIVE, commit)
-    with anyio.fail_after(60):
-        while len(await storm.events(type="CorrectionFailed")) < APPLICATIONS:  # noqa: ASYNC110
-            await anyio.sleep(0.05)
-    failed = await storm.events(type="CorrectionFailed")
-    assert control.requests[("patch", "configmaps")] - before == APPLICATIONS
-    assert {event["payload"]["code"] for event in failed} == {"failed"}
-    # What a person asks for is done at once, when the storm is over.
+    (failed, *_) = await storm.until("CorrectionFailed")
+    assert failed["payload"]["code"] == "failed"
+    assert 0 < control.requests[("patch", "configmaps")] - before <= APPLICATIONS
+    # What a person asks for is done when the storm is over: a minute is the longest that one
+    # answer holds up a whole cluster.
     await storm.simulated(DEAD, "DELETE", "faults")
     for name in storm.names:
         path = f"/v1/targets/default/{name}@{DEAD}/sync"
         await storm.call("POST", path, {"reason": "the storm is over"})
-    await storm.all_synced([DEAD], commit)
+    with anyio.fail_after(110):
+        while any(await _left(storm, commit)):  # noqa: ASYNC110 - the pause takes its time
+            await anyio.sleep(0.2)
 
 
 async def test_a_storm_of_failures_is_met_ever_more_seldom_and_ends_as_desired(
