@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.frame import Figure, say
 from benchmarks.support.history import Fleet, Loaded, instants, loaded
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 from engine.situations import read_situation
 from events.event import Position
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS

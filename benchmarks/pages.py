@@ -15,8 +15,7 @@ import anyio
 from msgspec import Struct
 
 from benchmarks.frame import Figure, say
-from engine.clock import SystemClock
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from engine.http.api import Api
 from engine.http.app import make_app, serving
 from engine.http.guard import hosts_for
@@ -24,6 +23,7 @@ from engine.http.local import read_token
 from engine.http.pages.gate import SESSIONS
 from engine.http.tokens import digest, ensure_first_token
 from engine.people import People
+from engine.process.clock import SystemClock
 from events.actor_keys import PostgresActorKeys
 from events.catalog import (
     ClusterConnected,

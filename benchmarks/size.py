@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.asof import build
 from benchmarks.frame import Figure
 from benchmarks.support.history import BEGAN, Fleet, Loaded, facts, loaded
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 from events.catalog import Fact, ObservationConfirmed
 from events.event import Actor, Micros, NewEvent, StreamName
 from events.postgres import open_log

@@ -14,7 +14,6 @@ import orjson
 
 from benchmarks.frame import Figure, alternate
 from benchmarks.support.watched import REDACTOR, Known, known, line, updates
-from engine.clock import SystemClock
 from engine.clusters.connect import Connection
 from engine.clusters.discovery import Discovery
 from engine.clusters.kept import KeptForms
@@ -25,10 +24,11 @@ from engine.clusters.record import Recorder
 from engine.clusters.settings import ClusterSettings
 from engine.clusters.watch import KindWatcher, Tools
 from engine.clusters.wire import Response
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from engine.objects.foreign import ALLOWED
 from engine.objects.kept import Kept
 from engine.ports import KindInfo
+from engine.process.clock import SystemClock
 from events.catalog import ObjectsObserved
 from events.event import Actor, Position, StreamName
 from events.log import EventLog

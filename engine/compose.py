@@ -22,17 +22,13 @@ import anyio.abc
 from msgspec.structs import replace
 
 from engine.admission import Roots
-from engine.alive import is_gone, this_process
-from engine.assign import Assigner
-from engine.bodies import RenderedBodies
-from engine.bootstrap import Asked, ensure_control
-from engine.clock import SystemClock
 from engine.clusters.settings import ClusterSettings
 from engine.conductor import Conductor, News
-from engine.control import Controller
+from engine.control.bootstrap import Asked, ensure_control
+from engine.control.controller import Controller
 from engine.decide.outcome import Backoff
 from engine.doctor.look import Standing
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from engine.erasure import erase_redacted
 from engine.http.api import Api, Scrape, Workload
 from engine.http.app import make_app, serving, tls_context
@@ -45,16 +41,20 @@ from engine.notify.outbox import Means
 from engine.notify.send import sender
 from engine.objects.redact import Redactor
 from engine.people import People, forget_again
-from engine.reconcile import Limits, Reconciler
+from engine.process.alive import is_gone, this_process
+from engine.process.clock import SystemClock
+from engine.process.supervise import Children
+from engine.process.terms import Stop, lead
+from engine.reconcile.assign import Assigner
+from engine.reconcile.bodies import RenderedBodies
+from engine.reconcile.reconciler import Limits, Reconciler
+from engine.reconcile.resolve import Resolver
 from engine.render.rendering import Rendering
-from engine.resolve import Resolver
 from engine.settings import Settings, exports, split_listen
-from engine.signing import start_signing
+from engine.signing.setup import start_signing
 from engine.sources.mirror import Mirrors, MirrorSettings
-from engine.supervise import Children
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
-from engine.terms import Stop, lead
 from engine.worlds import ClusterWorld, NotificationWorld, RepositoryWorld
 from events.actor_keys import PostgresActorKeys
 from events.catalog import EngineStarted, EngineStopped, Fact

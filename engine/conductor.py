@@ -11,15 +11,15 @@ from typing import Protocol
 import anyio
 from msgspec import Struct
 
-from engine.assign import Assigner
-from engine.control import Controller
+from engine.control.controller import Controller
 from engine.decide.assignment import application_spec
 from engine.ports import Clock
-from engine.reconcile import Reconciler
-from engine.resolve import Resolver
-from engine.supervise import AWAY, GatheredWork, KeyedWork
+from engine.process.supervise import AWAY, GatheredWork, KeyedWork
+from engine.reconcile.assign import Assigner
+from engine.reconcile.reconciler import Reconciler
+from engine.reconcile.resolve import Resolver
+from engine.reconcile.triggers import all_targets, targets_of
 from engine.telemetry.log import cause
-from engine.triggers import all_targets, targets_of
 from events.catalog import Declared, RefMoved, SourceChecked, SyncRequested, Withdrawn
 from events.event import Event, Position, StreamName
 from projections.declared import DECLARED, DeclaredDocument

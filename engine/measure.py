@@ -14,7 +14,7 @@ from engine.fleet import Fleet, ParkedViews, ages
 from engine.http.api import Workload
 from engine.notify.send import End
 from engine.ports import Clock
-from engine.queue import TargetQueue
+from engine.reconcile.queue import TargetQueue
 from engine.telemetry import instruments
 from engine.telemetry.instruments import Breakdown, broken_down
 from engine.telemetry.lag import Lag

@@ -15,12 +15,12 @@ from engine.notify.outbox import Means, Outbox
 from engine.objects.redact import Redactor
 from engine.people import People
 from engine.ports import Clock, ClusterPort, RenderRefused, Tree
+from engine.process.supervise import Children
 from engine.resources.duration import seconds
 from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
 from engine.sources.failure import SourceError
 from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
-from engine.supervise import Children
 from events.catalog import NotificationReplayRequested, NotificationTestRequested
 from events.codec import fact_of
 from events.event import Event, Position, StreamName
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class RepositoryWorld:
-    """Follows repositories; also `engine.resolve.Trees`."""
+    """Follows repositories; also `engine.reconcile.resolve.Trees`."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class RepositoryWorld:
 
 
 class ClusterWorld:
-    """Keeps up with clusters; also `engine.reconcile.Clusters`."""
+    """Keeps up with clusters; also `engine.reconcile.reconciler.Clusters`."""
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ import anyio
 import orjson
 from msgspec.structs import replace
 
-from engine.clock import SystemClock
 from engine.clusters.access import AccessReader
 from engine.clusters.cluster import Cluster
 from engine.clusters.connect import Connection
@@ -23,6 +22,7 @@ from engine.objects.kept import Kept, differences
 from engine.objects.ownership import OWNER_LABEL, label_value, stamp
 from engine.objects.redact import Redactor
 from engine.ports import Answer, ApplyRequest, Owner
+from engine.process.clock import SystemClock
 from engine.resources.model import ClusterSpec
 from events.catalog import (
     ClusterConnected,

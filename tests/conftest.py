@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from tests.databases import EMPTY, fresh_database, make_template
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import asyncpg
 
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from events.postgres import prepare_database
 
 MIGRATED, EMPTY = "migrated", "template1"

@@ -11,10 +11,10 @@ import msgspec
 
 from engine.audit.export import export
 from engine.audit.verify import Fault, Verified, verify
-from engine.clock import SystemClock
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
+from engine.process.clock import SystemClock
 from engine.settings import Settings
-from engine.signing import start_signing
+from engine.signing.setup import start_signing
 from events.catalog import DesiredRendered
 from events.event import Blob, Digest, NewEvent, blob
 from events.note import VerifierKey, parse_verifier

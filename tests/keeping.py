@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from msgspec import Struct
 
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 from events.codec import fact_of
 from events.connection import make_pool
 from events.event import Event, NewEvent, Position

@@ -12,7 +12,6 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from engine.clock import SystemClock
 from engine.doctor.check import Check, Doctor
 from engine.http.api import Api, Limits
 from engine.http.app import make_app, serving
@@ -20,6 +19,7 @@ from engine.http.guard import hosts_for
 from engine.http.local import Server, read_token, write_server
 from engine.http.tokens import ensure_first_token
 from engine.people import People
+from engine.process.clock import SystemClock
 from events.actor_keys import MemoryActorKeys
 from events.catalog import (
     ClusterConnected,

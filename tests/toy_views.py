@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 from events.catalog import CommitSeen, Fact, ProjectionParked, RefMoved
 from events.event import Actor, Event, NewEvent, StreamName
 from projections.batch import Group

@@ -14,10 +14,10 @@ from typing import Any
 import asyncpg
 
 from benchmarks.frame import percentile
-from engine.clock import SystemClock
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
+from engine.process.clock import SystemClock
 from engine.settings import Settings
-from engine.signing import start_signing
+from engine.signing.setup import start_signing
 from events.catalog import SourceFailed
 from events.codec import encode
 from events.connection import make_pool

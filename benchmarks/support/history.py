@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.frame import say
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from engine.objects.kept import Kept, freeze
 from events.catalog import (
     ClusterConnected,

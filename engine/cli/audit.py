@@ -138,7 +138,7 @@ async def export(
     """
     from engine.audit.export import ExportRefused
     from engine.audit.export import export as write
-    from engine.clock import SystemClock
+    from engine.process.clock import SystemClock
 
     if bodies not in ("none", "payloads", "all"):
         raise CliError(f"--bodies is none, payloads or all, not {bodies}")
@@ -186,7 +186,7 @@ def verify(
     """
     from engine.audit.verify import Fault
     from engine.audit.verify import verify as check
-    from engine.clock import SystemClock
+    from engine.process.clock import SystemClock
 
     keys = [item for given in key or [] for item in _keys_in(given)]
     if path.is_file():
@@ -291,7 +291,7 @@ def new_key(*, config: Path | None = None, stopped: Stopped = RUNNING) -> int:
 
         trueup audit new-key
     """
-    from engine.signing import make_seed, read_seeds
+    from engine.signing.setup import make_seed, read_seeds
 
     settings = _settings(stopped, config)
     path = settings.signing_key
@@ -334,8 +334,8 @@ async def accept_restore(
 
         trueup audit accept-restore --reason "disk failed, back to the backup of 3 March"
     """
-    from engine.clock import SystemClock
-    from engine.signing import accept_restore as accept
+    from engine.process.clock import SystemClock
+    from engine.signing.setup import accept_restore as accept
     from events.connection import make_pool
     from events.event import Actor
     from events.log import LogError

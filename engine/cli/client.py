@@ -48,7 +48,7 @@ class Client:
         The key lets the server tell a repeated request from a second one, so that a connection
         that breaks before the answer is no reason to doubt.
         """
-        from engine.clock import SystemClock
+        from engine.process.clock import SystemClock
 
         headers = {"Idempotency-Key": SystemClock().event_id()}
         answer = await self._call(method, path, query=query, body=body, headers=headers)

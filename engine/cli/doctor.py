@@ -59,8 +59,8 @@ async def doctor(
 async def _alone(
     config: Path | None, database_url: str | None, data_dir: Path | None
 ) -> list[Check]:
-    from engine.clock import SystemClock
     from engine.doctor.look import without_a_server
+    from engine.process.clock import SystemClock
     from engine.settings import SettingsRefused, load
 
     try:

@@ -80,7 +80,7 @@ async def _check(stopped: Stopped, views: bool, hear: Callable[[Finding], None])
     """Go through log and views; return what was found and gone through, as plain data."""
     from engine.audit.progress import Meter
     from engine.cli.proof_source import database_of
-    from engine.clock import SystemClock
+    from engine.process.clock import SystemClock
     from events.fsck import LogCheck
     from events.postgres import reading
     from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS

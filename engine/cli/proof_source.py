@@ -109,7 +109,7 @@ async def proofs_of(stopped: Stopped, at: Connection) -> AsyncIterator[ProofSour
 @asynccontextmanager
 async def database_of(stopped: Stopped) -> AsyncIterator[str]:
     """Yield the DSN of the database that the flags name, started for as long as need be."""
-    from engine.embedded import EmbeddedPostgres, EmbeddedPostgresError
+    from engine.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
 
     if stopped.database_url is not None:
         yield stopped.database_url

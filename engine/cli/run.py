@@ -39,8 +39,8 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
     except SettingsRefused as error:
         raise CliError("the settings cannot be used", lines=error.problems) from error
     from engine.compose import serve
-    from engine.embedded_folder import EmbeddedPostgresError
-    from engine.logs import configure
+    from engine.embedded.folder import EmbeddedPostgresError
+    from engine.process.logs import configure
     from engine.render.confine import ConfinementRefused
     from events.log import LogError
     from events.migrate import SchemaRefused

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from engine.decide.decision import Decision
 from engine.decide.situation import Situation
 from engine.ports import Clock
-from engine.queue import MICROS, Call
+from engine.reconcile.queue import MICROS, Call
 from engine.telemetry import spans
 from engine.telemetry.instruments import (
     APPLIED_TO_HEALTHY,

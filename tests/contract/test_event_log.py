@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from engine.telemetry.log import TracedLog
 from events import writing
 from events.batching import prepare

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from events import writing
 from events.catalog import Fact, SourceFailed, SourceRecovered
 from events.connection import HEARING

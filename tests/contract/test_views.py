@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from events.catalog import CommitSeen
 from events.event import NewEvent, Position, StreamName
 from events.log import EventLog

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.audit.verify import Fault, Verified
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from events.entry import Header, entry_of, parse_entry
 from events.merkle import leaf_hash
 from events.note import SignerKey, VerifierKey, parse_signer, sign

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from tests.exports import EARLIER, SIZE, copied, flip, keys_of, make_export_now
 
 SOURCE = Path(__file__).with_name("goverify")

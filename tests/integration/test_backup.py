@@ -17,8 +17,9 @@ import anyio
 import asyncpg
 import pytest
 
-from engine import embedded, embedded_launch
-from engine.embedded import EmbeddedPostgres, binaries
+from engine.embedded import launch as embedded_launch
+from engine.embedded import server as embedded
+from engine.embedded.server import EmbeddedPostgres, binaries
 from engine.http.local import read_server
 from tests.databases import EMPTY, fresh_database
 

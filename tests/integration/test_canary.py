@@ -24,7 +24,7 @@ import pytest
 from aiohttp import web
 
 from engine.cli.demo_stage import Stage
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from tests.repositories import Repository
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]

@@ -9,7 +9,7 @@ import pytest
 
 from engine import compose
 from engine.cli.demo_repository import DemoRepository
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 from events.event import Micros
 from tests.line import Line
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import engine.clock
+import engine.process.clock
 from tests.line import Line
 from tests.repositories import Repository
 
@@ -30,7 +30,7 @@ def shifted(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
     clock = SimpleNamespace(
         time_ns=lambda: time.time_ns() + seconds * 10**9, monotonic=time.monotonic
     )
-    monkeypatch.setattr(engine.clock, "time", clock)
+    monkeypatch.setattr(engine.process.clock, "time", clock)
 
 
 def seconds_of(text: str) -> float:

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from engine.cli.demo_repository import DemoRepository
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from tests.database_proxy import DatabaseProxy, proxied
 from tests.line import Line
 

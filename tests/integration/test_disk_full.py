@@ -15,10 +15,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from engine.clock import SystemClock
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
+from engine.process.clock import SystemClock
 from engine.settings import Settings
-from engine.signing import start_signing
+from engine.signing.setup import start_signing
 from events.event import START
 from events.log import LogUnavailable
 from events.postgres import open_log

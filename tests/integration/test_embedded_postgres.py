@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from anyio.abc import Process
 
-from engine import embedded_launch
-from engine.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from engine.embedded_folder import ServerFolder
+from engine.embedded import launch as embedded_launch
+from engine.embedded.folder import ServerFolder
+from engine.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
 
 pytestmark = pytest.mark.anyio
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
@@ -117,7 +117,7 @@ async def test_it_dies_with_the_engine_and_starts_again(made: Path) -> None:
     script = (
         "import anyio, sys\n"
         "from pathlib import Path\n"
-        "from engine.embedded import EmbeddedPostgres\n"
+        "from engine.embedded.server import EmbeddedPostgres\n"
         "async def main():\n"
         "    async with EmbeddedPostgres(Path(sys.argv[1])) as server:\n"
         "        print(server.pid, flush=True)\n"

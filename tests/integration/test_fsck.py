@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from engine.cli.program import run
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from tests.databases import dsn_of, fresh_database
 from tests.integration.test_line import Shop
 from tests.integration.test_past import story

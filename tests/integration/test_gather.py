@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from engine.clock import SystemClock
 from engine.decide.situation import Situation
-from engine.gather import Situations
+from engine.process.clock import SystemClock
+from engine.reconcile.gather import Situations
 from events.catalog import DesiredRendered, TargetAssigned
 from events.event import Actor, NewEvent, StreamName
 from events.log import LogCorrupt

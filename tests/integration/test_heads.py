@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from engine.clock import SystemClock
-from engine.heads import FileHeads, S3Heads
 from engine.http.app import serving
-from engine.s3 import Credentials, signed_headers
+from engine.process.clock import SystemClock
+from engine.signing.heads import FileHeads, S3Heads
+from engine.signing.s3 import Credentials, signed_headers
 from events.signer import HeadStore, HeadUnavailable
 
 pytestmark = pytest.mark.anyio

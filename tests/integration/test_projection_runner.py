@@ -11,7 +11,7 @@ import anyio
 import asyncpg
 import pytest
 
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 from events.catalog import CommitSeen, Fact, ProjectionParked
 from events.codec import fact_of
 from events.event import Event, EventId, Position

@@ -10,10 +10,10 @@ import anyio
 import asyncpg
 import pytest
 
-from engine.clock import SystemClock
-from engine.heads import FileHeads
+from engine.process.clock import SystemClock
 from engine.settings import Settings
-from engine.signing import accept_restore, make_seed, read_seeds, start_signing
+from engine.signing.heads import FileHeads
+from engine.signing.setup import accept_restore, make_seed, read_seeds, start_signing
 from events.catalog import CheckpointKeyAdded, RestoreAccepted
 from events.codec import fact_of
 from events.entry import event_leaf

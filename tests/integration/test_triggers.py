@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.clock import SystemClock
-from engine.triggers import targets_of
+from engine.process.clock import SystemClock
+from engine.reconcile.triggers import targets_of
 from events.catalog import RefMoved, RevisionResolved, SyncRequested, TargetAssigned
 from events.event import Actor, NewEvent, Position, StreamName
 from events.memory import MemoryLog

@@ -13,7 +13,7 @@ import aiohttp
 import anyio
 
 from engine.cli.demo_stage import Stage
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
 from events.event import Position
 from events.postgres import open_log
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS

@@ -8,8 +8,8 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from engine.act import Done, carry_out
 from engine.ports import Answer, ClusterPort
+from engine.reconcile.act import Done, carry_out
 from events.catalog import CorrectionPlanned, Facts
 from events.vocabulary import Action, ObjectRef, Outcome, Verb
 from projections.lease import LeaseLost

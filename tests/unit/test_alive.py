@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 
-from engine.alive import is_gone, this_process
+from engine.process.alive import is_gone, this_process
 
-NAME = "import sys; from engine.alive import this_process; print(this_process(), flush=True)"
+NAME = (
+    "import sys; from engine.process.alive import this_process; print(this_process(), flush=True)"
+)
 
 
 def start() -> tuple[subprocess.Popen[str], str]:

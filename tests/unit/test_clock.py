@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from engine.clock import SystemClock
+from engine.process.clock import SystemClock
 
 
 def test_event_ids_are_version_7_uuids_and_all_different() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from engine.configuration import ConfigurationLimits, Unreadable, read_configuration
+from engine.control.configuration import ConfigurationLimits, Unreadable, read_configuration
 from engine.ports import RenderRefused, TreeEntry
 from engine.resources.parse import Refused
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.queue import TargetQueue
+from engine.reconcile.queue import TargetQueue
 from events.event import Micros
 from projections.fold import TargetId
 from tests.fakes import ManualClock

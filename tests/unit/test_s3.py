@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.heads import read_credentials
-from engine.s3 import Credentials, signed_headers
+from engine.signing.heads import read_credentials
+from engine.signing.s3 import Credentials, signed_headers
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 AT = datetime(2013, 5, 24, tzinfo=UTC)

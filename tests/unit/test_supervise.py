@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from engine.supervise import Children, GatheredWork, KeyedWork, TryLater
+from engine.process.supervise import Children, GatheredWork, KeyedWork, TryLater
 from events.log import LogUnavailable
 from projections.errors import ViewsUnavailable
 from tests.fakes import ManualClock

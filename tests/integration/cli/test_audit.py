@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.clock import SystemClock
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.server import EmbeddedPostgres
+from engine.process.clock import SystemClock
 from engine.settings import Settings
-from engine.signing import read_seeds, start_signing
+from engine.signing.setup import read_seeds, start_signing
 from events.event import Position
 from events.postgres import PostgresLog, open_log
 from events.proofs import Proofs

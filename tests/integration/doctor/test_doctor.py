@@ -78,7 +78,7 @@ async def test_a_database_that_is_not_there_is_told_without_its_password() -> No
 
 
 async def test_a_real_database_is_looked_at(dsn: str, empty_dsn: str) -> None:
-    from engine.clock import SystemClock
+    from engine.process.clock import SystemClock
 
     checks = await database(dsn, SystemClock())
     # The tests' Postgres is quick and not durable, and no engine ever held its lease.

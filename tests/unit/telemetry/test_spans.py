@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from engine.clock import SystemClock
-from engine.logs import JsonLines, Seldom, TextLines, in_trace
+from engine.process.clock import SystemClock
+from engine.process.logs import JsonLines, Seldom, TextLines, in_trace
 from engine.telemetry import spans
 from engine.telemetry.log import TracedLog, link_to
 from engine.telemetry.spans import Cause
@@ -159,8 +159,8 @@ def test_an_exporter_says_seldom_that_its_receiver_is_away() -> None:
     assert is_said(exporter, 8, 1299)
     assert is_said(exporter, 7, 1301)
     assert is_said(exporter, 7, 900)  # the clock was set back
-    assert is_said("engine.reconcile", 7, 1301)
-    assert is_said("engine.reconcile", 7, 1301)
+    assert is_said("engine.reconcile.reconciler", 7, 1301)
+    assert is_said("engine.reconcile.reconciler", 7, 1301)
 
 
 def test_a_log_line_names_its_trace(recorded: InMemorySpanExporter) -> None:

@@ -14,14 +14,14 @@ import anyio
 import anyio.abc
 from msgspec import Struct
 
-from engine.act import Bodies, carry_out
 from engine.decide.decision import Decision, decide, findings, stamped
 from engine.decide.outcome import Backoff, backoff_of, conclude
 from engine.decide.situation import Situation
-from engine.gather import Situations
 from engine.ports import Clock, ClusterPort
-from engine.queue import MICROS, TargetQueue
-from engine.supervise import AWAY
+from engine.process.supervise import AWAY
+from engine.reconcile.act import Bodies, carry_out
+from engine.reconcile.gather import Situations
+from engine.reconcile.queue import MICROS, TargetQueue
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt
 from engine.telemetry.instruments import FAULTS

@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from engine.act import BodyRefused
 from engine.decide.assignment import application_spec
 from engine.ports import Owner, Renderer, RenderRefused
-from engine.resolve import Trees
+from engine.reconcile.act import BodyRefused
+from engine.reconcile.resolve import Trees
 from engine.situations import read_kept_bodies
 from events.catalog import CorrectionPlanned
 from events.event import digest_of

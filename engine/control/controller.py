@@ -20,12 +20,12 @@ from engine.admission import (
     streams_of,
     users_of,
 )
-from engine.configuration import read_configuration
+from engine.control.configuration import read_configuration
 from engine.decide.control import Control, Plan, plan
 from engine.ports import Clock, RenderRefused, Tree
+from engine.process.supervise import TryLater
 from engine.resources.model import RepositorySpec
 from engine.resources.parse import Located, Problem, Refused, field_name
-from engine.supervise import TryLater
 from engine.telemetry import spans
 from engine.telemetry.log import link_to
 from events.catalog import ConfigurationApplied, ConfigurationRefused, Fact, Withdrawn

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from engine.ports import RenderRefused, Tree, TreeEntry
+from engine.process.supervise import TryLater
 from engine.resources.parse import Located, Problem, Refused, parse_files
-from engine.supervise import TryLater
 
 ENDINGS = (".yaml", ".yml")
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -4,7 +4,7 @@ Run as a script of its own, before the program takes its place by exec: what it 
 namespace, another user, dying with the parent) must happen in the child, and a thread-holding
 parent cannot safely run Python between fork and exec. Standard library only.
 
-Usage: embedded_launch.py IDENTITY PARENT FOLDER PROGRAM [ARGUMENT…], where IDENTITY is `self`,
+Usage: launch.py IDENTITY PARENT FOLDER PROGRAM [ARGUMENT…], where IDENTITY is `self`,
 `namespace` or `user:NAME`. Where the machine does not allow that, it says so and exits with 1.
 """
 

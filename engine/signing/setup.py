@@ -11,10 +11,10 @@ from pathlib import Path
 
 import asyncpg
 
-from engine.heads import FileHeads, S3Heads, read_credentials
 from engine.http.local import read_private, write_private
 from engine.ports import Clock
 from engine.settings import Settings
+from engine.signing.heads import FileHeads, S3Heads, read_credentials
 from events.catalog import CheckpointKeyAdded, Fact, RestoreAccepted
 from events.event import Actor, NewEvent, Position, StreamName
 from events.log import EventLog

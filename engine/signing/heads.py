@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from engine.http.local import write_private
 from engine.ports import Clock
-from engine.s3 import Credentials, signed_headers
+from engine.signing.s3 import Credentials, signed_headers
 from events.note import MAX_NOTE
 from events.signer import HeadUnavailable
 

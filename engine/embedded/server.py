@@ -24,8 +24,8 @@ import asyncpg
 from anyio.abc import Process
 from msgspec import Struct
 
-from engine import embedded_launch
-from engine.embedded_folder import (
+from engine.embedded import launch as embedded_launch
+from engine.embedded.folder import (
     IMPATIENCE,
     PORT,
     TICK,
