@@ -24,8 +24,9 @@ import yaml
 from anyio import to_thread
 from msgspec import Struct
 
+from engine.bounded import MIB
 from engine.clusters.plugin import AccessRefused, ExecCredential, check_command, run_plugin
-from engine.clusters.settings import MIB, ClusterSettings
+from engine.clusters.settings import ClusterSettings
 from engine.ports import Clock
 from engine.resources.model import ClusterSpec
 
