@@ -108,6 +108,7 @@ def _begin_counters() -> None:
     """Have counters begin at zero: of a series that begins at one, no increase is seen."""
     for part in ("reconcile", "task"):
         instruments.FAULTS.add(0, {"trueup.part": part})
+    instruments.KEPT_FORMS_READ.add(0)
     for end in End:
         instruments.NOTIFICATIONS.add(0, {"trueup.outcome": end.value})
     if not broken_down("any", "any"):
