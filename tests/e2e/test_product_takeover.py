@@ -20,9 +20,13 @@ import pytest
 from aiohttp import web
 
 from tests.e2e.cluster import Cluster, Output
+from tests.e2e.conftest import MakeProduct
+from tests.e2e.gate import Gate, When
+from tests.e2e.harness import ControlPlane
 from tests.e2e.process import Part
-from tests.e2e.product import App, Product, manifests
+from tests.e2e.product import App, Product, configmap, manifests
 from tests.e2e.test_product_drift import SERVICE, declare, deployment
+from tests.e2e.test_product_kills import is_whole
 from tests.e2e.tools import run, tool
 from tests.repositories import clone_bundle
 
@@ -376,3 +380,89 @@ async def test_what_flux_applies_is_taken_over_and_is_left_when_flux_lets_go(
         assert managers(last["Service/web"]) == {"trueup"}
         assert await app.events("DriftDetected", start) == []
     await every_decision_is_the_same(app)
+
+
+def told(live: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what has to be the same however a take-over went: values and their owners."""
+    told: dict[str, Any] = {}
+    for name, item in live.items():
+        if name.startswith("ReplicaSet/"):
+            continue
+        metadata = item["metadata"]
+        owners = [
+            (entry["manager"], entry["operation"], entry.get("fieldsV1"))
+            for entry in metadata["managedFields"]
+            if not entry.get("subresource")
+        ]
+        labels = dict(metadata["labels"])
+        labels.pop("trueup.dev/owner")
+        annotations = sorted(metadata["annotations"])
+        told[name] = [labels, annotations, owners, item.get("spec"), item.get("data")]
+        if "clusterIP" in item.get("spec", {}):
+            told[name][3] = {**item["spec"], "clusterIP": "", "clusterIPs": []}
+    return told
+
+
+async def test_a_take_over_that_is_killed_at_each_of_its_requests_ends_the_same(
+    control_plane: ControlPlane, make_product: MakeProduct, tmp_path: Path
+) -> None:
+    plane, product = control_plane, await make_product()
+    settings = configmap("settings", a="theirs", old="x")
+    async with Gate(plane) as gate:
+        await product.cluster("real", gate.kubeconfig("engine", tmp_path / "gate.yaml"))
+
+        async def tried(name: str, number: int, when: When) -> tuple[dict[str, Any], bool]:
+            """Take over in a namespace of its own; say what there is, and whether it was killed."""
+            await plane.kubectl("create", "namespace", name)
+            theirs = (deployment(replicas=2), SERVICE, settings)
+            await plane.kubectl(
+                *("-n", name, "create", "--field-manager=helm", "-f", "-"), stdin=theirs
+            )
+            before = await rolled_out(plane, name)
+            app = App(product, name)
+            app.commit(deployment(replicas=1), SERVICE, configmap("settings", a="ours"))
+            await declare(app)
+            await app.event("CorrectionFailed")
+            await app.until("failed")
+            gate.stop_at(number, when)
+            done = await product.cli("adopt", app.target, "--reason", "killed")
+            assert done.status == 0, done
+            killed = False
+            with anyio.move_on_after(5 if number else 0):
+                await gate.stopped.wait()
+                killed = True
+                await product.kill()
+            gate.open()
+            if killed:
+                await product.start()
+            await app.synced()
+            after = await everything(plane, name)
+            assert before.keys() == after.keys()
+            for key, was in before.items():
+                assert after[key]["metadata"]["uid"] == was["metadata"]["uid"]
+            template = before["Deployment/web"]["spec"]["template"]
+            assert after["Deployment/web"]["spec"]["template"] == template
+            await every_decision_is_the_same(app)
+            assert await app.events("DriftDetected") == [], "its own deeds are nobody's drift"
+            return told(after), killed
+
+        expected, _ = await tried("taken", 0, "before")
+        assert {owner[0] for each in expected.values() for owner in each[2]} == {"trueup"}
+        kills = 0
+        for when in ("before", "after"):
+            for number in range(1, 20):
+                found, killed = await tried(f"taken-{when}-{number}", number, when)
+                print(when, number)
+                import json
+
+                [
+                    print(k, json.dumps(found[k]), "\n", json.dumps(expected[k]))
+                    for k in expected
+                    if found[k] != expected[k]
+                ]
+                assert found == expected, (when, number)
+                if not killed:
+                    break
+                kills += 1
+        assert kills >= 2 * 6, "two requests for each of three objects"
+    await is_whole(product)
