@@ -1,5 +1,8 @@
 """Group commit: whatever queued up while one batch committed is the next batch. No timer.
 
+The next batch is sent before those of the last one are told, so that the server works on the one
+while they go on and queue what they have next.
+
 What is known of the log from the last batch serves to work out the next one, and one statement
 checks it under the log's lock and writes: one round trip. Where it does not hold (another engine
 appended, a retry, a refusal to be sure of), the lock is taken first and everything looked up.
@@ -29,6 +32,8 @@ SQL = load("events", "log.sql")
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 16 * 2**20
 """A batch takes no further command beyond these."""
+_SPLIT = 16
+"""Callers from which on a batch is told in two halves, so that the first can queue the next."""
 _REMEMBER = 100_000
 """Streams and digests that are remembered, so that they need not be asked for."""
 _log = logging.getLogger(__name__)
@@ -72,6 +77,8 @@ class Writer:
         self._committed, self._measure = committed, measure
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._queue: list[_Pending] = []
+        self._owed: list[tuple[_Pending, Outcome]] = []
+        """What was decided, and not told yet."""
         self._due = asyncio.Event()
         self._closed = False
         self._room = Position(0)
@@ -110,15 +117,33 @@ class Writer:
                     if self._measure is not None:
                         events = sum(len(pending.command.events) for pending in batch)
                         self._measure(events, anyio.current_time() - began)
-                # Let those who were answered queue what they have next.
-                await checkpoint()
+                await self._answer()
         finally:
             self._closed = True
+            self._tell()
             for pending in self._queue:
                 pending.settle(LogUnavailable("the log was closed: the engine is stopping"))
             self._queue.clear()
             with anyio.CancelScope(shield=True):
                 await self._disconnect()
+
+    async def _answer(self) -> None:
+        """Have those whose commands are decided told: once the next batch is on its way.
+
+        Where nobody waits, half of them are told first: what they queue is the next batch.
+        """
+        if not self._queue:
+            half = len(self._owed) // 2 if len(self._owed) >= _SPLIT else 0
+            self._tell(half)
+            await checkpoint()
+        asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self, keep: int = 0) -> None:
+        """Tell all but the last `keep` of those who are owed an answer."""
+        number = len(self._owed) - keep
+        for pending, outcome in self._owed[:number]:
+            pending.settle(outcome)
+        del self._owed[:number]
 
     def _take(self) -> list[_Pending]:
         taken: list[_Pending] = []
@@ -141,17 +166,16 @@ class Writer:
             outcomes = await self._write([pending.command for pending in batch])
         except LogUnavailable as error:
             for pending in batch:
-                pending.settle(LogUnavailable(str(error)))
+                self._owed.append((pending, LogUnavailable(str(error))))
         except LogError as error:
             # Something in it that the database does not take: find out whose it is.
             if len(batch) == 1:
-                batch[0].settle(error)
+                self._owed.append((batch[0], error))
             else:
                 for pending in batch:
                     await self._commit([pending])
         else:
-            for pending, outcome in zip(batch, outcomes, strict=True):
-                pending.settle(outcome)
+            self._owed += zip(batch, outcomes, strict=True)
 
     async def _write(self, commands: Sequence[Command]) -> list[Outcome]:
         try:
