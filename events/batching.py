@@ -139,6 +139,23 @@ def decide(commands: Sequence[Command], state: State) -> Decision:
     return Decision(rows, _heads(rows, state.versions), outcomes)
 
 
+def needed(commands: Sequence[Command]) -> dict[StreamName, Version | None]:
+    """Return the version that each stream must have before these commands; None for any.
+
+    What the first event says that expects something; whether the others agree is for `decide`.
+    """
+    found: dict[StreamName, Version | None] = {}
+    before: dict[StreamName, int] = {}
+    for command in commands:
+        for item in command.events:
+            new = item.new
+            number = before.get(new.stream, 0)
+            before[new.stream] = number + 1
+            if found.setdefault(new.stream, None) is None and new.expected is not None:
+                found[new.stream] = Version(new.expected - number)
+    return found
+
+
 def _distinct(commands: Sequence[Command]) -> bool:
     """Whether no id comes twice, as is nearly always so: then nobody can be retrying."""
     ids = [item.new.event_id for command in commands for item in command.events]

@@ -20,13 +20,13 @@ from anyio.lowlevel import checkpoint
 from asyncpg.pool import PoolConnectionProxy
 
 from events import blobs as bodies
-from events.batching import Command, Decision, Known, State, decide
+from events.batching import Command, Decision, Known, State, decide, needed
 from events.connection import HEARING, ConnectionLost, Stale, discard, translated
 from events.event import START, EventId, Position, StreamName, Version
 from events.limits import digest_bytes, made_at
 from events.log import Appended, LogError, LogUnavailable
 from events.queries import load
-from events.writing import write
+from events.writing import LARGE, write, write_behind
 
 SQL = load("events", "log.sql")
 _BATCH_EVENTS = 2000
@@ -193,6 +193,8 @@ class Writer:
                 outcomes = None
                 if not self._is_shared:
                     outcomes = await self._presume(connection, commands)
+                if outcomes is None and self._is_shared:
+                    outcomes = await self._behind(connection, commands)
                 if outcomes is None:
                     outcomes = await self._look_first(connection, commands)
                 return outcomes
@@ -233,7 +235,7 @@ class Writer:
         if any(isinstance(outcome, LogError) for outcome in decision.outcomes):
             self._forget()
             return None  # perhaps only what is known is out of date
-        await self._make_room(connection, decision)
+        await self._make_room(connection, decision.rows[-1].position)
         oldest = made_at(min([row.prepared.new.event_id for row in decision.rows]))
         try:
             with translated():
@@ -242,12 +244,47 @@ class Writer:
                     connection, self._seen, decision, oldest=oldest, fresh=fresh
                 )
         except Stale:
-            recorded = None
+            self._forget()
+            return None
         if recorded is None:
             self._forget()
+            self._is_shared = True
             return None
         self._stored.update(fresh)
         self._note(decision, recorded)
+        return decision.outcomes
+
+    async def _behind(
+        self, connection: PoolConnectionProxy[asyncpg.Record], commands: Sequence[Command]
+    ) -> list[Outcome] | None:
+        """Write a small batch behind whatever others appended; None where it is to be looked up.
+
+        The log is locked for one statement, and not for our round trips.
+        """
+        at = needed(commands)
+        presumed = {stream: Version(version or 0) for stream, version in at.items()}
+        decision = decide(commands, State(START, self._now, presumed, {}))
+        if any(isinstance(outcome, LogError) for outcome in decision.outcomes):
+            return None
+        if len(decision.rows) >= LARGE:
+            return None
+        oldest = made_at(min([row.prepared.new.event_id for row in decision.rows]))
+        fresh = self._fresh(commands)
+        await self._make_room(connection, self._last + len(decision.rows))
+        try:
+            with translated():
+                placed = await write_behind(
+                    connection, self._last, self._room, decision, at, oldest=oldest, fresh=fresh
+                )
+        except Stale:
+            return None
+        if placed is None:
+            return None
+        decision = decide(commands, State(placed.base, self._now, placed.versions, {}))
+        self._stored.update(fresh)
+        self._is_shared = placed.base != self._last
+        self._versions.clear()  # others may have moved on any other stream
+        self._note(decision, placed.recorded)
         return decision.outcomes
 
     async def _look_first(
@@ -265,7 +302,7 @@ class Writer:
             state = await self._lock_and_look(connection, list(streams), ids)
             decision = decide(commands, state)
             if decision.rows:
-                await self._make_room(connection, decision)
+                await self._make_room(connection, decision.rows[-1].position)
                 recorded = await self._append(connection, state.position, decision)
                 if recorded is None:
                     raise LogError("the log moved on under its lock: somebody writes around it")
@@ -301,11 +338,9 @@ class Writer:
                     found[digest] = blob.body
         return found
 
-    async def _make_room(
-        self, connection: PoolConnectionProxy[asyncpg.Record], decision: Decision
-    ) -> None:
-        """Make partitions until a whole one is empty ahead."""
-        until = decision.rows[-1].position + self._partition_size
+    async def _make_room(self, connection: PoolConnectionProxy[asyncpg.Record], last: int) -> None:
+        """Make partitions until a whole one is empty ahead of a position."""
+        until = last + self._partition_size
         if until > self._room:
             self._room = await connection.fetchval(
                 SQL["add_partitions"], until, self._partition_size
