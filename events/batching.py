@@ -32,7 +32,7 @@ class Prepared(Struct, frozen=True, gc=False):
     payload: bytes
 
 
-class Command(Struct, frozen=True):
+class Command(Struct, frozen=True, gc=False):
     """One append: all of its events or none. `size` is in bytes, bodies included."""
 
     events: tuple[Prepared, ...]
@@ -77,7 +77,7 @@ class Row(Struct, frozen=True, gc=False):
         return *said, item.payload
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """Where a stream was, and where it goes."""
 
     base: Version

@@ -12,8 +12,6 @@ FROM lock_log($1, $2::text[], $3::uuid[])
 SELECT add_event_partitions($1, $2)
 
 -- name: append
--- Texts come as one, each behind a control character, which none of them may have: the driver takes
--- longer to encode a list than the server takes to cut it up. So do numbers, as an array's text.
 SELECT append_events(
     $1, $2, $3, $4, $5,
     (string_to_array($6, E'\x1f'))[2:], $7::text::bigint[], $8::text::bigint[],
