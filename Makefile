@@ -8,7 +8,7 @@ export TRUEUP_TEST_DATA
 ARGS ?=
 ONLY ?=
 
-.PHONY: help demo test check format bench soak e2e controlplane lock clean
+.PHONY: help demo test check format bench soak e2e controlplane tools lock clean
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -44,6 +44,9 @@ format: $(VENV)/.dev ## put the code in order
 
 controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache (needs Go)
 	@sh tests/e2e/controlplane/build.sh
+
+tools: ## build what others deploy with (Helm, Flux) into the cache, for the end-to-end tests (needs Go); ONLY=helm3 builds one
+	@sh tests/e2e/tools/build.sh $(ONLY)
 
 bench: $(VENV)/.dev ## measure beside the machine's own ceilings; ONLY=apply runs one
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)

@@ -22,6 +22,7 @@ import anyio.abc
 from msgspec.structs import replace
 
 from engine.admission import Roots
+from engine.bounded import MIB
 from engine.clusters.settings import ClusterSettings
 from engine.conductor import Conductor, News
 from engine.control.bootstrap import Asked, ensure_control
@@ -308,6 +309,7 @@ def _reach(settings: Settings) -> ClusterSettings:
         kubeconfig_roots=tuple(str(root) for root in settings.kubeconfig_roots),
         exec_plugins=settings.exec_plugins,
         relist_interval=settings.resync_interval,
+        kept_bytes=settings.kept_forms_memory * MIB,
     )
 
 
@@ -356,7 +358,12 @@ async def _work(
             external_url=settings.external_url or "",
             check_lease=lease.check,
         )
-        measuring.works_on(reconciler.queue, clusters)
+        caches = {
+            "kept forms": clusters.kept_weight,
+            "renders": lambda: rendering.weight,
+            "inventories": lambda: reconciler.inventories_weight,
+        }
+        measuring.works_on(reconciler.queue, clusters, caches)
         conductor = Conductor(
             _Feed(runner),
             views,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -63,12 +63,17 @@ class Measuring:
             instruments.LEADING.ask(lambda: [(0, {})])
             self._fleet = None
 
-    def works_on(self, queue: TargetQueue, clusters: ClusterWorld) -> None:
-        """Tell of the work, too."""
+    def works_on(
+        self, queue: TargetQueue, clusters: ClusterWorld, caches: Mapping[str, Callable[[], int]]
+    ) -> None:
+        """Tell of the work, too; `caches` give the bytes that each has."""
         self._queue = queue
         instruments.QUEUE_DEPTH.ask(lambda: [(queue.depth, {})])
         instruments.QUEUE_WORKING.ask(lambda: [(queue.working, {})])
         instruments.OBSERVATION_AGE.ask(lambda: ages(clusters.ages()))
+        instruments.CACHES.ask(
+            lambda: [(weight(), {"trueup.cache": name}) for name, weight in caches.items()]
+        )
 
     def workload(self) -> Workload | None:
         """Return what there is to do; None where nothing is done here."""
@@ -103,6 +108,7 @@ def _begin_counters() -> None:
     """Have counters begin at zero: of a series that begins at one, no increase is seen."""
     for part in ("reconcile", "task"):
         instruments.FAULTS.add(0, {"trueup.part": part})
+    instruments.KEPT_FORMS_READ.add(0)
     for end in End:
         instruments.NOTIFICATIONS.add(0, {"trueup.outcome": end.value})
     if not broken_down("any", "any"):

@@ -148,6 +148,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resync_interval: Annotated[
         Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
     ] = 3600.0
+    kept_forms_memory: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_536,
+            description="MiB for what objects were applied as; what does not fit is read again",
+        ),
+    ] = 24
     metrics_listen: Annotated[
         str | None,
         _about("address and port of a page of metrics that needs no token; none: only with one"),

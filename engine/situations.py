@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from engine.bounded import MIB, Bounded
 from engine.decide.situation import (
     Dependency,
     Situation,
@@ -34,7 +34,7 @@ from projections.targets import TARGETS
 from projections.views import PresentReader, read_all, read_among
 
 D = TypeVar("D", bound=Struct)
-_INVENTORY_BYTES = 8 * 1024 * 1024
+_INVENTORY_BYTES = 8 * MIB
 _inventory = msgspec.json.Decoder(tuple[Desired, ...])
 
 
@@ -43,8 +43,12 @@ class Inventories:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
+        self._kept: Bounded[str, bytes] = Bounded(_INVENTORY_BYTES)
+
+    @property
+    def weight(self) -> int:
+        """What is kept, in bytes."""
+        return self._kept.weight
 
     async def of(self, digest: str) -> tuple[Desired, ...]:
         """Read the list of objects that a render came to; () for no digest.
@@ -53,23 +57,20 @@ class Inventories:
         """
         if not digest:
             return ()
-        if digest not in self._kept:
-            await self.load([digest])
-        self._kept.move_to_end(digest)
-        return _inventory.decode(self._kept[digest])
+        body = self._kept.get(digest)
+        if body is None:
+            body = (await self._read([digest]))[digest]
+        return _inventory.decode(body)
 
     async def load(self, digests: Iterable[str]) -> None:
         """Have these at hand, as far as there is room for them. Raises as above."""
-        missing = {digest for digest in digests if digest and digest not in self._kept}
-        if missing:
-            for digest, body in (await read_bodies(self._log, missing)).items():
-                self._keep(digest, body)
+        await self._read({digest for digest in digests if digest and digest not in self._kept})
 
-    def _keep(self, digest: str, body: bytes) -> None:
-        self._size += len(body) - len(self._kept.get(digest, b""))
-        self._kept[digest] = body
-        while self._size > _INVENTORY_BYTES and len(self._kept) > 1:
-            self._size -= len(self._kept.popitem(last=False)[1])
+    async def _read(self, digests: Collection[str]) -> Mapping[str, bytes]:
+        bodies = await read_bodies(self._log, digests) if digests else {}
+        for digest, body in bodies.items():
+            self._kept.put(digest, body, len(body))
+        return bodies
 
 
 async def read_summary(reader: Reader, target: TargetId, now: int) -> Situation | None:

@@ -142,6 +142,10 @@ class ClusterWorld:
         """Return the way to a cluster; None where it is not declared."""
         return self._clusters.get(cluster_stream)
 
+    def kept_weight(self) -> int:
+        """Return the bytes of kept forms that are at hand."""
+        return self._kept.weight
+
     def ages(self) -> list[tuple[str, float]]:
         """Return each cluster's name, and how old what is known of it is, in seconds."""
         # Asked from the exporter's thread, too: a copy, lest the clusters change meanwhile.

@@ -1,7 +1,8 @@
 """Every event type: a frozen struct named in the past tense, with its schema number.
 
 Pure. The stream says what the fact is about, so a fact never repeats it. Stored bytes never
-change: to alter a shape, raise `schema` and give the codec an upcaster.
+change: to add a field with a default, raise `schema` and say in `events.shapes` what it added; for
+any other change of a shape, raise it and give the codec an upcaster.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class CommitSeen(Fact, frozen=True, omit_defaults=True):
     (`events.sealed`): "" where there is none, or the author was forgotten before. `committer` is
     who committed it, where that is somebody else.
     """
+
+    schema: ClassVar[int] = 2
 
     commit: str
     parents: tuple[str, ...] = ()
@@ -309,6 +312,8 @@ class RolledBack(Fact, frozen=True, omit_defaults=True):
     `count` as it says.
     """
 
+    schema: ClassVar[int] = 2
+
     commit: str
     desired: int
     objects: str
@@ -360,6 +365,8 @@ class DriftDetected(Fact, frozen=True, omit_defaults=True):
     `omitted` counts the differences beyond those listed.
     """
 
+    schema: ClassVar[int] = 2
+
     case: str
     differences: tuple[Difference, ...]
     omitted: int = 0
@@ -372,6 +379,8 @@ class DriftResolved(Fact, frozen=True, omit_defaults=True):
     `how`: corrected, reverted (somebody put it back), superseded (by Git), unassigned, adopted (the
     live value holds now), accepted (by a person), ignored (the application says so now).
     """
+
+    schema: ClassVar[int] = 2
 
     case: str
     how: str
@@ -415,6 +424,8 @@ class CorrectionPlanned(Fact, frozen=True, omit_defaults=True):
     `attempt` counts from 1; 0 is a repair beside a failed correction, which goes on waiting.
     """
 
+    schema: ClassVar[int] = 2
+
     commit: str
     facts: Facts
     actions: tuple[Action, ...]
@@ -439,6 +450,8 @@ class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
     `attempt` counts from 1: the attempts before it, in a row, failed.
     """
 
+    schema: ClassVar[int] = 2
+
     plan: int
     results: tuple[Result, ...]
     attempt: int = 1
@@ -446,6 +459,8 @@ class CorrectionApplied(Fact, frozen=True, omit_defaults=True):
 
 class CorrectionFailed(Fact, frozen=True, omit_defaults=True):
     """Some action did not. `retry_at` is in microseconds since the epoch, 0 where it waits."""
+
+    schema: ClassVar[int] = 2
 
     plan: int
     results: tuple[Result, ...]
@@ -476,6 +491,8 @@ class CorrectionAbandoned(Fact, frozen=True, omit_defaults=True):
 class TargetSynced(Fact, frozen=True, omit_defaults=True):
     """A target is as this desired state (the DesiredRendered at `desired`) wants it."""
 
+    schema: ClassVar[int] = 2
+
     commit: str
     desired: int
     objects: str
@@ -500,6 +517,8 @@ class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
     `again`: it was held under the same code before, in other words.
     """
 
+    schema: ClassVar[int] = 2
+
     code: str
     message: str
     until: int = 0
@@ -513,12 +532,16 @@ class ReconcileHeld(Fact, frozen=True, omit_defaults=True):
 class HoldLifted(Fact, frozen=True, omit_defaults=True):
     """The reason for not acting is gone."""
 
+    schema: ClassVar[int] = 2
+
     code: str
     seen: int = 0
 
 
 class HealthChanged(Fact, frozen=True, omit_defaults=True):
     """A target as a whole fares differently than before."""
+
+    schema: ClassVar[int] = 2
 
     health: Health
     message: str = ""

@@ -1,7 +1,8 @@
 """Bytes <-> facts. Old shapes are upcast here; stored bytes never change.
 
 Pure. A payload is the JSON of the fact, its fields in the order of the catalogue, defaults left
-out. An upcaster turns the plain JSON of (type, schema) into that of schema + 1.
+out. An upcaster turns the plain JSON of (type, schema) into that of schema + 1; where a schema only
+added fields (`events.shapes`) none is needed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 
 from events.catalog import CATALOG, Fact
 from events.event import Event
+from events.shapes import ADDED
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[tuple[str, int], Upcaster] = {}
@@ -55,8 +57,11 @@ def fact_of(event: Event) -> Fact:
     try:
         if event.schema == cls.schema:
             return _decoders[event.type].decode(event.payload)
+        altered = [s for s in range(event.schema, cls.schema) if (event.type, s + 1) not in ADDED]
+        if not altered:
+            return _decoders[event.type].decode(event.payload)
         plain = msgspec.json.decode(event.payload)
-        for schema in range(event.schema, cls.schema):
+        for schema in altered:
             plain = UPCASTERS[event.type, schema](plain)
         return msgspec.convert(plain, cls)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:

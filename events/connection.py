@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import asyncpg
@@ -37,8 +38,50 @@ class Stale(LogError):
     """The log is not as the caller thought: look again."""
 
 
-async def _keep(_: Any) -> None:
-    """Leave a connection as it is: nothing here changes a session, and a reset is a round trip."""
+def _noting(ask: Any) -> Any:
+    """Have a question note on its connection that it failed, or was cut off."""
+
+    @wraps(ask)
+    async def asked(self: Any, *arguments: Any, **settings: Any) -> Any:
+        try:
+            return await ask(self, *arguments, **settings)
+        except BaseException:
+            self.is_cut_off = True
+            raise
+
+    return asked
+
+
+class _Connection(asyncpg.Connection):
+    """One that knows whether a question was cut off, by a cancellation or a time-out.
+
+    asyncpg sends a statement to be prepared, and what ends the message together with the values.
+    Cut off in between, the server has begun a transaction and taken a snapshot, and the driver
+    takes the connection for idle: whoever is next to ask for an isolation level is refused (25001).
+    """
+
+    __slots__ = ("is_cut_off",)
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.is_cut_off = False
+
+    execute = _noting(asyncpg.Connection.execute)
+    executemany = _noting(asyncpg.Connection.executemany)
+    fetch = _noting(asyncpg.Connection.fetch)
+    fetchrow = _noting(asyncpg.Connection.fetchrow)
+    fetchval = _noting(asyncpg.Connection.fetchval)
+    copy_records_to_table = _noting(asyncpg.Connection.copy_records_to_table)
+
+
+async def _settle(connection: Any) -> None:
+    """Have a connection ready for the next; nothing here changes a session that a reset would mend.
+
+    Where something was cut off, a whole statement ends what the server may be in the middle of.
+    """
+    if connection.is_cut_off:
+        await connection.execute("SELECT 1")
+        connection.is_cut_off = False
 
 
 async def make_pool(dsn: str, size: int, name: str = "trueup") -> asyncpg.Pool[asyncpg.Record]:
@@ -49,7 +92,8 @@ async def make_pool(dsn: str, size: int, name: str = "trueup") -> asyncpg.Pool[a
             min_size=0,
             max_size=size,
             command_timeout=STATEMENT_TIMEOUT,
-            reset=_keep,
+            connection_class=_Connection,
+            reset=_settle,
             server_settings={
                 "application_name": name,
                 "lock_timeout": str(LOCK_TIMEOUT),

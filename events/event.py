@@ -70,7 +70,7 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     payload: bytes
 
 
-class Blob(Struct, frozen=True):
+class Blob(Struct, frozen=True, weakref=True):
     """A body kept once under the digest of its bytes."""
 
     digest: Digest

@@ -1,7 +1,8 @@
 """The values that facts are made of: objects, observations, differences, actions, outcomes.
 
-Pure. These shapes are part of the stored format: a field may be added with a default, and
-anything else needs a new schema number in the catalogue and an upcaster in the codec.
+Pure. These shapes are part of the stored format: every change needs a new schema number of all
+types in the catalogue that hold them; an added field with a default goes into `events.shapes`, and
+anything else needs an upcaster in the codec.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ from events.vocabulary import Health, ObjectRef
 from projections.declared import Suspension, suspension
 from projections.fold import StreamFold, TargetId, names, target_of
 
-SOFT_HOLDS = frozenset({"protected", "prune-off", "copy", "accepted", "foreign-fields"})
+SOFT_HOLDS = frozenset(
+    {"protected", "prune-off", "copy", "accepted", "foreign-fields", "not-gone-yet"}
+)
 """Holds that leave something over and do not keep a target from being synced."""
 WELL = (Health.HEALTHY, Health.SUSPENDED)
 """How a target fares that needs nothing: suspended is on purpose."""

@@ -67,7 +67,7 @@ class DatabaseProxy:
                 group.create_task(self._up(reader, there[1]))
                 group.create_task(self._down(there[0], writer))
         except* (OSError, asyncio.IncompleteReadError):
-            pass
+            pass  # how every connection ends: one side has gone, or was cut off
         finally:
             self._open.discard(there[1])
             there[1].transport.abort()

@@ -11,13 +11,13 @@ from msgspec import to_builtins
 from engine.cli.errors import CliError
 from engine.cli.output import Format, print_data, say, styled
 from engine.explain.errors import Entry, UnknownCode, entries, entry
-from engine.explain.fields import Field, UnknownField, find, walk
+from engine.explain.fields import KINDS, Field, UnknownField, find, kind_of, walk
 
 WIDTH = 78
 
 
 async def explain(
-    what: str,
+    what: str | None = None,
     code: str | None = None,
     /,
     *,
@@ -26,8 +26,9 @@ async def explain(
 ) -> int:
     """Tell what a field of a declared resource means, or what an error's code means.
 
-    For example:
+    Without a word it lists what can be explained. For example:
 
+        trueup explain
         trueup explain application
         trueup explain application.sync
         trueup explain repository.spec.ref --recursive
@@ -44,6 +45,8 @@ async def explain(
     output
         table, or json, yaml
     """
+    if what is None:
+        return _list_all(output)
     if what.lower() in ("error", "errors"):
         return _explain_error(code, output)
     if code is not None:
@@ -59,6 +62,23 @@ async def explain(
         raise CliError(str(error), hint="`trueup explain error` lists the errors' codes") from error
     if not print_data(output, to_builtins(field)):
         _print_field(kind, field, recursive)
+    return 0
+
+
+def _list_all(output: Format) -> int:
+    kinds = {kind.lower(): kind_of(kind) for kind in sorted(KINDS)}
+    about = {name: kind.description for name, kind in kinds.items()}
+    if print_data(output, {"kinds": about, "errors": sorted(entries())}):
+        return 0
+    say(styled("KINDS:", "bold") + "  (trueup explain application.sync)")
+    for name, kind in kinds.items():
+        say(f"  {styled(name, 'bold')}")
+        _paragraph(kind.description, "    ")
+        spec = next(field for field in kind.fields if field.name == "spec")
+        _paragraph(", ".join(field.name for field in spec.fields), "    ")
+    say()
+    say(styled("ERRORS:", "bold") + "  (trueup explain error render-failed)")
+    say(f"  {len(entries())} codes; `trueup explain error` lists them")
     return 0
 
 

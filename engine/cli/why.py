@@ -64,7 +64,8 @@ async def replay(
     """Make every recorded decision again, on the facts that it was made on, and compare.
 
     Leaves with 0 where all come out the same, with 1 where one does not. What this release would
-    decide otherwise is shown with both results.
+    decide otherwise is shown field by field; what the release that recorded a decision did not know
+    yet does not count.
 
     For example:
 
@@ -114,9 +115,11 @@ def _tell(name: str, items: list[Any]) -> None:
             note(f"{safe(name)} at {places}: {safe(item['problem'])}")
             continue
         say(f"{safe(name)} at {places}, seen at {item['seen']}: {styled('not the same', 'red')}")
-        for label, facts in (("then", item["then"]), ("now", item["now"])):
-            for fact in facts:
-                say(f"  {label:<5} {fact['type']} {safe(one_line(fact['payload'], 300))}")
+        if item["problem"]:
+            say(f"  {safe(item['problem'])}")
+        for field in item["differing"]:
+            then, now = one_line(field["then"], 200), one_line(field["now"], 200)
+            say(f"  {safe(field['path'])}: then {safe(then)}, now {safe(now)}")
 
 
 def _name(target: str) -> str:

@@ -21,7 +21,7 @@ from engine.clusters.contact import Contact
 from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.kept import KeptForms
 from engine.clusters.memory import Baseline, Memory
-from engine.clusters.observe import Observer
+from engine.clusters.observe import Observer, report_unseen
 from engine.clusters.paths import group_path, is_segment
 from engine.clusters.record import Recorder
 from engine.clusters.settings import ClusterSettings
@@ -289,11 +289,13 @@ class Cluster:
         """Look now and then at what no watch brings: objects that lost our label."""
         while True:
             await self._clock.sleep(self._settings.doubt_interval)
+            unseen: dict[ObjectRef, Exception] = {}
             for ref in list(self._observer.strays.values()):
                 try:
                     await self._observer.confirm(ref)
                 except (Unreachable, Refused, KindUnknown, Garbage, ObjectRefused) as error:
-                    _logger.info("%s cannot be looked at: %s", ref, error)
+                    unseen[ref] = error
+            report_unseen(self._name, unseen)
 
     # Details.
 

@@ -15,10 +15,11 @@ import aiohttp
 import anyio
 from yarl import URL
 
+from engine.bounded import MIB
 from engine.clusters.access import Access, AccessReader
 from engine.clusters.pace import Turns
 from engine.clusters.plugin import AccessRefused
-from engine.clusters.settings import MIB, ClusterSettings
+from engine.clusters.settings import ClusterSettings
 from engine.clusters.wire import Response
 from engine.telemetry.instruments import CLUSTER_REQUEST, broken_down
 

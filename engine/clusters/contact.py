@@ -12,9 +12,10 @@ import anyio
 import msgspec
 from msgspec import Struct
 
+from engine.bounded import MIB
 from engine.clusters.backoff import Backoff, Bell
 from engine.clusters.connect import Connection, Unreachable
-from engine.clusters.settings import MIB, ClusterSettings
+from engine.clusters.settings import ClusterSettings
 from engine.clusters.status import explain, printable
 from engine.ports import Clock
 

@@ -13,9 +13,9 @@ import anyio
 import msgspec
 from msgspec import Struct
 
+from engine.bounded import MIB
 from engine.clusters.connect import Connection, Unreachable
 from engine.clusters.paths import group_path, is_api_version, is_segment
-from engine.clusters.settings import MIB
 from engine.clusters.status import explain
 from engine.clusters.wire import Response
 from engine.ports import Clock, KindInfo

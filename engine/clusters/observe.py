@@ -7,7 +7,8 @@ events wait. `docs/difference.md`, "On each watch event", has the rules.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,6 +26,8 @@ from engine.objects.kept import Kept, compare_with, differences
 from engine.objects.redact import Redactor
 from events.event import Blob
 from events.vocabulary import Health, ObjectRef, Observation, Presence
+
+_logger = logging.getLogger(__name__)
 
 Fetch = Callable[[ObjectRef], Awaitable[bytes | None]]
 """GET an object; None where there is none."""
@@ -321,6 +324,16 @@ class Observer:
         self.strays.pop(entry.ref.identity, None)
         self._memory.put(replace(entry, presence=Presence.ABSENT, digest=""))
         self._recorder.observation(_absence(entry), source)
+
+
+def report_unseen(cluster: str, unseen: Mapping[ObjectRef, Exception]) -> None:
+    """Log once what could not be looked at: of a cluster that is lost, that is everything."""
+    if unseen:
+        ref, error = next(iter(unseen.items()))
+        _logger.info(
+            "%d objects of %s cannot be looked at, %s among them: %s",
+            *(len(unseen), cluster, ref, error),
+        )
 
 
 def _is_news(entry: Entry, uid: str, version: str) -> bool:

@@ -17,7 +17,7 @@ import anyio
 import orjson
 from msgspec import Struct
 
-from engine.clusters.settings import MIB
+from engine.bounded import MIB
 
 _MAX_OUTPUT = MIB
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")

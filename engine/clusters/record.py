@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable
 import anyio
 from msgspec import Struct
 
+from engine.bounded import MIB
 from engine.clusters.backoff import Backoff
-from engine.clusters.settings import MIB, ClusterSettings
+from engine.clusters.settings import ClusterSettings
 from engine.ports import Clock
 from engine.telemetry import spans
 from engine.telemetry.instruments import OBSERVATIONS, broken_down

@@ -19,7 +19,7 @@ from engine.clusters.connect import Connection, Refused, Unreachable
 from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.kept import KeptForms
 from engine.clusters.memory import Memory
-from engine.clusters.observe import Observer
+from engine.clusters.observe import Observer, report_unseen
 from engine.clusters.paths import collection_path
 from engine.clusters.record import Recorder
 from engine.clusters.settings import ClusterSettings
@@ -30,7 +30,7 @@ from engine.objects.ownership import LABEL_SELECTOR
 from engine.ports import Clock, KindInfo
 from engine.telemetry import spans
 from events.catalog import KindReadable, KindUnreadable, ObservationGap
-from events.vocabulary import Presence
+from events.vocabulary import ObjectRef, Presence
 
 _LIST_TRIES = 3
 _PATIENCE, _LONG_PATIENCE = 3, 5
@@ -260,6 +260,7 @@ class KindWatcher:
         return seen
 
     async def _look_for_missing(self, seen: set[str]) -> None:
+        unseen: dict[ObjectRef, Exception] = {}
         for entry in self._tools.memory.of_kind(self.api_version, self.kind):
             if (
                 entry.presence is not Presence.ABSENT
@@ -272,7 +273,8 @@ class KindWatcher:
                     )
                 except (Unreachable, Refused, KindUnknown) as error:
                     # It stays a stray, which is looked at again.
-                    _logger.info("whether %s is gone cannot be told yet: %s", entry.ref, error)
+                    unseen[entry.ref] = error
+        report_unseen(self._tools.recorder.cluster, unseen)
 
     async def _follow(self, info: KindInfo) -> bool:
         """Watch until the stream ends; return whether it lasted, or brought something."""

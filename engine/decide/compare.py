@@ -61,6 +61,8 @@ FOREIGN_FIELDS = "foreign-fields"
 """The code of others' fields that are only reported."""
 NOT_LISTED = "not-listed-yet"
 """The code of an object whose kind the cluster has not been asked for: wait, it will be."""
+NOT_GONE_YET = "not-gone-yet"
+"""The code of an object that is not to be there and is being deleted."""
 NO_SUCH_KIND = "no-such-kind"
 """The code of a kind that the cluster does not have, so that it has no object of it either."""
 
@@ -150,6 +152,9 @@ def compare(situation: Situation) -> Findings:
             found.unwell.append(Unwell(desired.wave, ref, health[0]))
     for observed in extras(situation, expected):
         _compare_extra(situation, found, observed)
+    for observed in extras(situation, expected, Presence.TERMINATING):
+        message = f"{observed.ref} is no longer desired; it is being deleted and not gone yet"
+        found.held.append(Held(observed.ref, NOT_GONE_YET, message))
     found.health = worst(health for health, _ in healths)
     found.health_message = next((text for health, text in healths if health is found.health), "")
     return found
@@ -162,10 +167,12 @@ def _unknown(ref: ObjectRef, kind: KindState | None) -> Held:
     return Held(ref, kind.code, kind.message)
 
 
-def extras(situation: Situation, expected: Set[str]) -> Iterator[ObservedDocument]:
+def extras(
+    situation: Situation, expected: Set[str], presence: Presence = Presence.PRESENT
+) -> Iterator[ObservedDocument]:
     """Yield what is there of a target and is not among the `expected` identities, in order."""
     for identity, observed in sorted(situation.observed.items()):
-        if identity in expected or observed.presence is not Presence.PRESENT:
+        if identity in expected or observed.presence is not presence:
             continue
         kind = situation.kind_of_extra(observed.ref)
         if kind is None or kind.code != NO_SUCH_KIND:

@@ -50,7 +50,8 @@ DRIFT_LISTED = 100
 """How many differences of one case are written out; the others are counted."""
 PLAN_ACTIONS = 250
 """How many actions one plan holds, so that its outcome fits into one event; the others follow."""
-_ON_THE_WAY = (Health.PROGRESSING, Health.MISSING)
+ON_THE_WAY = (Health.PROGRESSING, Health.MISSING)
+"""Healths whose message is recorded when they begin, and not each time that it changes."""
 HOLD_LISTED = 20
 """How many objects a hold names."""
 STALE = str(Outcome.STALE)
@@ -312,7 +313,7 @@ def _health_facts(situation: Situation, found: Findings) -> Iterator[Fact]:
     """
     target = situation.target
     is_news = found.health_message != target.health_message
-    if found.health is not target.health or (is_news and found.health not in _ON_THE_WAY):
+    if found.health is not target.health or (is_news and found.health not in ON_THE_WAY):
         yield HealthChanged(found.health, found.health_message)
 
 

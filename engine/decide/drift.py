@@ -6,7 +6,7 @@ corrected, reported or adopted, by kind; and who keeps overwriting us is met eve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from engine.objects.compare import Found, limited
 from engine.objects.foreign import ALLOWED, foreign_found
 from engine.objects.kept import Kept, drift
 from engine.objects.left import SCALED_BY_CLUSTER, covers, pointer_of
+from engine.objects.managed import Managed, entries_of
 from engine.objects.takeover import TOOLS
 from engine.resources.duration import seconds
 from engine.resources.model import Allowed, ApplicationSpec, Ignored, ObjectSelector
@@ -246,15 +247,28 @@ def _told(ref: ObjectRef, fight: Fight) -> str:
 def is_managed_elsewhere(
     situation: Situation, ref: ObjectRef, observed: ObservedDocument, managers: Sequence[str]
 ) -> bool:
-    """Whether another tool has fields in an object of ours that `adopt` would take over."""
+    """Whether another tool has fields in an object of ours that `adopt` would take over.
+
+    Or had: where a take-over was broken off in the middle, its fields are ours already, and what
+    of them Git does not declare is still there.
+    """
     body = situation.bodies.get(observed.body or "")
     if body is None:
         return False
-    managed = orjson.loads(body).get("metadata", {}).get("managedFields", ())
-    return any(
-        (entry.get("manager") in TOOLS or entry.get("manager") in managers)
-        and not entry.get("subresource")
-        and entry.get("apiVersion") == ref.api_version
-        for entry in managed
-        if isinstance(entry, dict)
+    live = orjson.loads(body)
+    is_elsewhere = any(
+        (entry.manager in TOOLS or entry.manager in managers)
+        and not entry.subresource
+        and entry.api_version == ref.api_version
+        for entry in entries_of(live)
     )
+    return is_elsewhere or _has_more_than_applied(situation, observed, live)
+
+
+def _has_more_than_applied(
+    situation: Situation, observed: ObservedDocument, live: Mapping[str, Any]
+) -> bool:
+    """Whether fields are booked to us that no apply of ours named."""
+    kept = situation.bodies.get(observed.applied.kept) if observed.applied else None
+    own = Managed(live).own
+    return kept is not None and own is not None and bool(own.fields - Kept.decode(kept).fields)

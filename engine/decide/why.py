@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from engine.decide import permission, stages
-from engine.decide.compare import Findings
+from engine.decide.compare import FOREIGN_FIELDS, NOT_GONE_YET, Findings
+from engine.decide.decision import ON_THE_WAY
 from engine.decide.situation import Situation
 from engine.decide.state import SyncState, TargetStatus, status
 from engine.resources.windows import closed
 from events.event import Micros
+from events.vocabulary import DifferenceKind, Health, Outcome, Presence
+
+_DIFFERS = (NOT_GONE_YET, FOREIGN_FIELDS, "prune-off", "protected", "copy")
+"""Soft holds of what is there and nobody declared."""
 
 
 class Guard(Struct, frozen=True):
@@ -64,7 +69,7 @@ def _guards(situation: Situation, found: Findings | None, shown: TargetStatus) -
         yield _permission(situation, found)
         yield _order(situation, found)
         yield _difference(situation, found)
-    yield _synced(shown)
+    yield _synced(situation, shown)
     yield _health(situation)
 
 
@@ -189,7 +194,7 @@ def _order(situation: Situation, found: Findings) -> Guard:
 def _difference(situation: Situation, found: Findings) -> Guard:
     number = len(found.changes) + len(found.repairs) + len(found.prunes)
     if not number:
-        return Guard("difference", True, "nothing differs")
+        return Guard("difference", True, _left(situation, found))
     parts = [
         f"{len(items)} {what}"
         for items, what in (
@@ -204,14 +209,43 @@ def _difference(situation: Situation, found: Findings) -> Guard:
     return Guard("difference", False, ", ".join(parts), place, since)
 
 
-def _synced(shown: TargetStatus) -> Guard:
-    is_synced = shown.sync is SyncState.SYNCED
-    message = f"at {shown.revision[:12]}" if is_synced else f"{shown.sync}: {shown.reason}"
-    return Guard("synced", is_synced, message, at=shown.synced_at)
+def _left(situation: Situation, found: Findings) -> str:
+    """Say what differs all the same where nothing is to be put right, and why it is left."""
+    held = sum(1 for item in found.held if not item.soft or item.code in _DIFFERS)
+    mutated = sum(
+        1
+        for observed in situation.observed.values()
+        for each in (observed.applied.mutated if observed.applied else ())
+        if each.kind is DifferenceKind.MUTATED and observed.presence is Presence.PRESENT
+    )
+    parts = [
+        told
+        for number, told in (
+            (held, f"{held} objects wait (above)"),
+            (len(found.ignored), f"{len(found.ignored)} fields are ignored or accepted"),
+            (mutated, f"{mutated} fields are as admission made them"),
+        )
+        if number
+    ]
+    return f"nothing is to be put right; {', '.join(parts)}" if parts else "nothing differs"
+
+
+def _synced(situation: Situation, shown: TargetStatus) -> Guard:
+    if shown.sync is SyncState.SYNCED:
+        return Guard("synced", True, f"at {shown.revision[:12]}", at=shown.synced_at)
+    hold, last = situation.target.hold, situation.corrections.last
+    # The one that it is because of tells since when it is; of other states no event tells.
+    by = next((each for each in (hold, last) if each and each.code == shown.code), None)
+    return Guard("synced", False, f"{shown.sync}: {shown.reason}", at=by.at if by else 0)
 
 
 def _health(situation: Situation) -> Guard:
-    target = situation.target
-    message = f"{target.health}" + (f": {target.health_message}" if target.health_message else "")
+    target, last = situation.target, situation.corrections.last
+    message, told = f"{target.health}", target.health_message
+    if told:
+        # On its way the message counts on and nothing is recorded: it is that of the beginning.
+        message += f" (at first: {told})" if target.health in ON_THE_WAY else f": {told}"
+    if target.health is Health.MISSING and last and last.code == Outcome.CONFLICT:
+        message = f"{target.health}: what is in conflict is there, and does not count as ours"
     is_well = target.health in ("healthy", "suspended")
     return Guard("health", is_well, message, at=target.health_since)

@@ -18,10 +18,12 @@ from engine.doctor.database import skew
 from engine.explain.errors import entries
 from engine.ports import Clock
 from engine.resources.model import ClusterSpec, RepositorySpec
+from engine.resources.parse import Problem
 from engine.sources.failure import SourceError
 from engine.sources.mirror import Mirrors
 from projections.clusters import CLUSTERS
 from projections.declared import DECLARED, DeclaredDocument
+from projections.sources import SOURCES, SourceDocument
 from projections.views import Views, read_all
 
 PATIENCE = 15.0
@@ -41,6 +43,8 @@ async def world(
         declared = [document for document in found if not document.withdrawn]
         clusters = await reader.get_many(CLUSTERS, {_stream(each) for each in declared})
         kinds = {key: tuple(item.document.kinds) for key, item in clusters.items()}
+        followed = await reader.get_many(SOURCES, {_stream(each, "repo") for each in declared})
+        sources = {key: item.document for key, item in followed.items()}
     checks: list[list[Check]] = [[] for _ in declared]
     slots = anyio.Semaphore(AT_ONCE)
 
@@ -50,13 +54,16 @@ async def world(
             try:
                 with anyio.fail_after(PATIENCE):
                     if document.kind == "Repository":
-                        checks[place] = [await _repository(document, name, mirrors)]
+                        # What it was found to declare is known, whether it answers now or not.
+                        source = sources.get(_stream(document, "repo"), SourceDocument())
+                        checks[place] = configured(document, name, source)
+                        checks[place].append(await _repository(document, name, mirrors))
                     else:
                         known = kinds.get(_stream(document), ())
                         checks[place] = await _cluster(document, name, known, settings, clock)
             except TimeoutError:
                 said = f"no answer within {PATIENCE:g} s"
-                checks[place] = [_failed(document.kind.lower(), name, "timeout", said)]
+                checks[place].append(_failed(document.kind.lower(), name, "timeout", said))
 
     async with anyio.create_task_group() as group:
         for place, document in enumerate(declared):
@@ -72,6 +79,23 @@ async def _repository(document: DeclaredDocument, name: str, mirrors: Mirrors) -
     except SourceError as error:
         return _failed("repository", name, error.code, error.message)
     return ok("repository", name, f"{tip.ref or 'the commit'} is at {tip.commit[:12]}")
+
+
+def configured(document: DeclaredDocument, name: str, source: SourceDocument) -> list[Check]:
+    """Say of a control repository whether what it declares is in force; [] of another one."""
+    if not msgspec.convert(document.spec, RepositorySpec).control:
+        return []
+    area, what, found = "repository", f"{name} configuration", source.configuration
+    if found is None:
+        return [warn(area, what, "it has not been looked at yet", "ask again in a while")]
+    in_force = f"commit {found.commit[:12]} is in force" if found.commit else "none is in force"
+    if found.refused is None:
+        return [ok(area, what, f"{in_force}, with {found.resources} resources")]
+    first, more = found.refused.problems[0], len(found.refused.problems) + found.refused.omitted - 1
+    told = Problem(first.file, first.line, first.field, first.message, first.hint)
+    others = f" (and {more} more)" if more else ""
+    message = f"commit {found.refused.commit[:12]} is refused: {told}{others}; {in_force}"
+    return [fail(area, what, message, "mend it and push: a commit is taken whole or not at all")]
 
 
 async def _cluster(
@@ -170,8 +194,8 @@ def _failed(area: str, name: str, code: str, message: str) -> Check:
     return fail(area, name, f"{code}: {message}", remedy, code if known else "")
 
 
-def _stream(document: DeclaredDocument) -> str:
-    return f"cluster/{document.project}/{document.name}"
+def _stream(document: DeclaredDocument, kind: str = "cluster") -> str:
+    return f"{kind}/{document.project}/{document.name}"
 
 
 def _named(document: DeclaredDocument) -> str:

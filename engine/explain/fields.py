@@ -57,7 +57,7 @@ def find(words: str) -> tuple[str, Field]:
 
     `spec.` may be left out. Raises `UnknownField`.
     """
-    word, *parts = [part for part in words.strip().split(".") if part]
+    word, *parts = [part for part in words.strip().split(".") if part] or [""]
     spelt = {name.lower(): name for name in KINDS} | _OTHER_WORDS
     kind = spelt.get(word.lower())
     if kind is None:

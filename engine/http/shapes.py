@@ -487,10 +487,20 @@ class DecidedFact(Struct):
     payload: dict[str, Any]
 
 
+class Discrepancy(Struct):
+    """A field that comes out otherwise; `path` begins with the fact's type."""
+
+    path: str
+    then: Any
+    now: Any
+
+
 class ReplayedDecision(Struct):
     """A decision that was made again: `same` is null where it cannot be, and `problem` says why.
 
-    `then` and `now` are its facts, as recorded and as they come out today, where they differ.
+    `then` and `now` are its facts, as recorded and as they come out today, where they differ;
+    `differing` says in which fields. Fields that the release which recorded it did not know yet do
+    not count.
     """
 
     positions: list[int]
@@ -501,6 +511,7 @@ class ReplayedDecision(Struct):
     problem: str
     then: list[DecidedFact]
     now: list[DecidedFact]
+    differing: list[Discrepancy]
 
 
 class ReplayPage(Struct):

@@ -84,6 +84,7 @@ def _item(replayed: Replayed) -> dict[str, Any]:
         "problem": replayed.problem,
         "then": [] if replayed.same else _facts(recorded.facts),
         "now": [] if replayed.same else _facts(replayed.now),
+        "differing": msgspec.to_builtins(replayed.differing),
     }
 
 

@@ -53,6 +53,11 @@ class Situations:
         self._waiting: deque[_Asked] = deque()
         self._more = anyio.Event()
 
+    @property
+    def inventories_weight(self) -> int:
+        """The bytes of lists of desired objects that are at hand."""
+        return self._inventories.weight
+
     async def run(self) -> None:
         """Read for as long as somebody may ask."""
         async with anyio.create_task_group() as group:

@@ -97,6 +97,11 @@ class Reconciler:
             per_application=limits.targets_per_application,
         )
 
+    @property
+    def inventories_weight(self) -> int:
+        """The bytes of lists of desired objects that are at hand."""
+        return self._situations.inventories_weight
+
     async def run(self) -> None:
         """Work for ever; cancelled, it leaves plans that a later start finds by fold."""
         async with anyio.create_task_group() as self._group:

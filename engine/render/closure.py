@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from msgspec import Struct
 
+from engine.bounded import Bounded
 from engine.objects.yaml import Located, Path, YamlRefused, parse_located
 from engine.ports import RenderRefused, Tree, TreeEntry
 from engine.render.files import (
@@ -32,6 +32,9 @@ _REMOTE = re.compile(
     re.IGNORECASE,
 )
 
+_REFERENCE = 200
+"""What a reference takes in memory beside its target's name, in bytes."""
+
 
 class Reference(Struct, frozen=True):
     """Something that a file names. `kind`: file (or inline), place (file or folder), or plugin.
@@ -54,9 +57,13 @@ class Named(Struct, frozen=True):
 class NamedCache:
     """What files name, by Git's id of their content: most commits alter few of them."""
 
-    def __init__(self, size: int = 4096) -> None:
-        self._known: OrderedDict[tuple[str, str], Named] = OrderedDict()
-        self._size = size
+    def __init__(self, limit: int) -> None:
+        self._known: Bounded[tuple[str, str], Named] = Bounded(limit)
+
+    @property
+    def weight(self) -> int:
+        """What is remembered, in bytes, about."""
+        return self._known.weight
 
     async def of(self, tree: Tree, kind: str, entry: TreeEntry) -> Named:
         """Read and look into a file: a `kustomization`, or a `plugin` configuration."""
@@ -65,9 +72,8 @@ class NamedCache:
         if found is None:
             data = (await tree.read([entry.id]))[entry.id]
             found = _named(kind, data)
-            self._known[key] = found
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
+            weight = sum(_REFERENCE + len(each.target) for each in found.references)
+            self._known.put(key, found, weight)
         return found
 
 

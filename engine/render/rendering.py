@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 import anyio.to_thread
 
+from engine.bounded import KIB, Bounded
 from engine.objects.redact import Redactor
 from engine.objects.yaml import YamlLimits, YamlRefused, parse_documents
 from engine.ports import Owner, Rendered, RenderRefused, Tree
@@ -22,7 +22,10 @@ from engine.resources.model import Render
 
 _ROUND = 2
 """Raised whenever the same files would give other objects: it is part of every inputs digest."""
-_PLANS = 512
+_DESIRED = KIB
+"""What an object takes in a render's list of them, in bytes."""
+_FILE = 400
+"""What a file takes in a plan."""
 _KUSTOMIZE_GROUP = "kustomize.config.k8s.io/"
 
 
@@ -47,10 +50,14 @@ class Rendering:
         place = Path(self._temporary.name) / "render" if self._temporary else folder
         assert place is not None
         self._kustomize = Kustomize(place, self.confinement, self._limits)
-        self._named = closure.NamedCache()
-        self._plans: OrderedDict[tuple[str, str, str], Plan] = OrderedDict()
-        self._rendered: OrderedDict[str, Rendered] = OrderedDict()
-        self._bytes = 0
+        self._named = closure.NamedCache(self._limits.named)
+        self._plans: Bounded[tuple[str, str, str], Plan] = Bounded(self._limits.plans)
+        self._rendered: Bounded[str, Rendered] = Bounded(self._limits.cache)
+
+    @property
+    def weight(self) -> int:
+        """What is remembered, in bytes, about."""
+        return self._rendered.weight + self._plans.weight + self._named.weight
 
     async def inputs(self, tree: Tree, path: str, render: Render, owner: Owner) -> str:
         """Return the digest of all that a render depends on. Raises `RenderRefused`."""
@@ -62,7 +69,6 @@ class Rendering:
         inputs = _inputs(plan, render, owner)
         known = self._rendered.get(inputs)
         if known is not None:
-            self._rendered.move_to_end(inputs)
             return known
         bodies = await tree.read({file.id for file in plan.files})
         name = _renderer(plan)
@@ -84,9 +90,7 @@ class Rendering:
         plan = self._plans.get(key)
         if plan is None:
             plan = await self._planned(tree, path, render)
-            self._plans[key] = plan
-            if len(self._plans) > _PLANS:
-                self._plans.popitem(last=False)
+            self._plans.put(key, plan, _FILE * len(plan.files))
         return plan
 
     async def _planned(self, tree: Tree, path: str, render: Render) -> Plan:
@@ -104,15 +108,10 @@ class Rendering:
     def _remember(self, rendered: Rendered) -> None:
         if rendered.secrets:
             return  # whole Secrets live for the apply at hand, and no longer
-        size = sum(len(body) for body in rendered.bodies.values())
-        if size > self._limits.cache // 4:
-            return
-        if rendered.inputs not in self._rendered:
-            self._bytes += size
-        self._rendered[rendered.inputs] = rendered
-        while self._bytes > self._limits.cache:
-            _, old = self._rendered.popitem(last=False)
-            self._bytes -= sum(len(body) for body in old.bodies.values())
+        size = sum(map(len, rendered.bodies.values())) + _DESIRED * len(rendered.objects)
+        # One that is large would push all others out.
+        if size <= self._limits.cache // 4:
+            self._rendered.put(rendered.inputs, rendered, size)
 
 
 def _normal(path: str) -> str:

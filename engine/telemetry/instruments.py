@@ -301,6 +301,17 @@ NOTIFICATIONS = Counter(
 
 # The process.
 
+CACHES = Gauge(
+    "trueup.cache.usage",
+    "By",
+    "What is kept at hand though it could be read or made again, by what it is.",
+    ("trueup.cache",),
+)
+KEPT_FORMS_READ = Counter(
+    "trueup.kept_forms.read",
+    "{form}",
+    "Kept forms that were read from the log because they were not at hand.",
+)
 HTTP_SERVER = Histogram(
     "http.server.request.duration",
     "s",

@@ -111,7 +111,7 @@ async def test_what_goes_in_comes_out(log: EventLog) -> None:
         version=Version(1),
         event_id=given.event_id,
         type="CommitSeen",
-        schema=1,
+        schema=CommitSeen.schema,
         recorded_at=event.recorded_at,
         occurred_at=given.occurred_at,
         actor=given.actor,

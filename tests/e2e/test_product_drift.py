@@ -19,6 +19,7 @@ TOOLS = {
     "kubectl apply --server-side": ("apply", ("--server-side",)),
     "Helm 3": ("create", ("--field-manager=helm",)),
     "Helm 4": ("apply", ("--server-side", "--field-manager=helm")),
+    "Argo CD, client-side": ("apply", ("--field-manager=argocd-controller",)),
     "Argo CD": ("apply", ("--server-side", "--field-manager=argocd-controller")),
     "Flux kustomize": ("apply", ("--server-side", "--field-manager=kustomize-controller")),
     "Flux helm": ("create", ("--field-manager=helm-controller",)),

@@ -106,7 +106,7 @@ async def test_a_rollout_that_is_killed_again_and_again_changes_nothing_twice(
     }
     assert not await app.events("DriftDetected"), "its own deeds are nobody's drift"
     assert await app.events("CorrectionAbandoned"), "no kill came in the middle of a plan"
-    await _is_whole(product)
+    await is_whole(product)
 
 
 async def test_what_happened_while_the_engine_was_dead_is_found_when_it_starts(
@@ -141,10 +141,10 @@ async def test_what_happened_while_the_engine_was_dead_is_found_when_it_starts(
     assert live["data"] == {"value": "first", "foreign": "left"}
     written = [event.object_ref.name for event in plane.audit.writes(ENGINE, since)]
     assert sorted(written) == ["c001", "c002", "c019"]
-    await _is_whole(product)
+    await is_whole(product)
 
 
-async def _is_whole(product: Product) -> None:
+async def is_whole(product: Product) -> None:
     """The log has no hole, nothing twice, and an end for every plan."""
     events = await product.events()
     assert [event["position"] for event in events] == list(range(1, len(events) + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +104,32 @@ async def test_podinfos_last_commits_are_rolled_out_each_and_only_what_they_chan
         await product.call("POST", f"/v1/targets/default/{target}/sync", {"reason": "next"})
         await settled(product, target, str(commit.id))
         await same(product, target)
-        planned = {
-            action["ref"]["name"]
+        plans = {
+            event["position"]: event["payload"]["actions"]
             for event in await product.events(type="CorrectionPlanned")
             if event["payload"]["commit"] == str(commit.id)
-            for action in event["payload"]["actions"]
         }
+        planned = Counter(named(action["ref"]) for some in plans.values() for action in some)
+        # What had moved on when its turn came is planned again, and was not written.
+        stale = Counter(
+            named(result["ref"])
+            for event in await product.events(type="CorrectionApplied,CorrectionFailed")
+            if event["payload"]["plan"] in plans
+            for result in event["payload"]["results"]
+            if result["outcome"] == "stale"
+        )
+        assert set((planned - stale).values()) == {1}, (planned, stale)
         writes = control_plane.audit.writes("engine", since=booked)
-        assert {event.object_ref.name for event in writes} <= planned
+        written = Counter(event.object_ref.name for event in writes if event.code < 300)
+        assert written == Counter(name for _, name in (planned - stale).elements())
     live = await control_plane.get("deployment", "backend", "--namespace", "dev")
     image = live["spec"]["template"]["spec"]["containers"][0]["image"]
     tree = commits[-1].tree["deploy/bases/backend/deployment.yaml"]
     assert image.encode() in repository[tree.id].data
+
+
+def named(ref: dict[str, str]) -> tuple[str, str]:
+    return ref["kind"], ref["name"]
 
 
 def touches(repository: pygit2.Repository, commit: pygit2.Commit) -> bool:

@@ -118,7 +118,22 @@ async def test_a_decision_that_would_come_out_otherwise_is_told_with_both_result
         (again,) = [each async for each in replay(past.log, past.views, target, [altered])]
         assert again.same is False
         assert len(again.now) == len(planned.facts)
-        unknown = replace(planned, seen=Position(0))
-        (never,) = [each async for each in replay(past.log, past.views, target, [unknown])]
+        assert [field.path for field in again.differing] == [type(planned.facts[-1]).__name__]
+
+
+async def test_a_decision_that_does_not_say_what_it_was_made_on_is_looked_for_nearby(
+    line: Shop,
+) -> None:
+    await story(line)
+    async with past_of(line.dsn) as past:
+        target = TargetId("default", "shop-prod", "prod")
+        events = [event for event in past.events if event.stream == target.stream]
+        planned = next(each for each in decisions(events) if "CorrectionPlanned" in str(each.facts))
+        silent = replace(planned, seen=Position(0))
+        otherwise = replace(silent, facts=planned.facts[:-1])
+        found, never = [
+            each async for each in replay(past.log, past.views, target, [silent, otherwise])
+        ]
+        assert (found.same, found.recorded.seen) == (True, planned.seen)
         assert never.same is None
         assert "earlier release" in never.problem

@@ -76,12 +76,23 @@ async def soak(
                 await scene.calm()
                 await hold.right(scene)
                 say(f"round {rounds}: right again; {_use(scene)}")
+                if steady:
+                    await _count(scene, say)
         finally:
             await scene.stage.close()
     for line in hold.whole(scene):
         say(line)
     say(await hold.past(scene, scene.stage.data_dir / "postgres"))
     return rounds
+
+
+async def _count(scene: Scene, say: Say) -> None:
+    census = scene.census
+    await census.take(scene.stage.engine_pid())
+    grown = ", ".join(f"{name} {counts}" for name, counts in census.grown().items())
+    objects, blocks = sum(census.counts[-1].values()), census.blocks[-1]
+    said = f"{objects} objects, {blocks} blocks, {census.resident[-1]:.0f} MB"
+    say(f"{said}; ever more: {grown or 'nothing'}")
 
 
 def _use(scene: Scene) -> str:

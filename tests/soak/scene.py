@@ -16,6 +16,7 @@ from engine.cli.demo_stage import DemoFailed, Stage
 from engine.cli.demo_story import _application, _cluster, _repository
 from tests.notifying import SECRET, Receiver
 from tests.repositories import Repository
+from tests.soak.census import Census
 
 Resource = dict[str, Any]
 PATIENCE = 15.0
@@ -63,6 +64,8 @@ class Scene:
             "TRUEUP_SECRET_ROOTS": str(secrets),
             "TRUEUP_NOTIFICATION_HOSTS": "127.0.0.1",
         }
+        self.census = Census(folder)
+        environment |= self.census.environment
         self.stage, self.chance = Stage(folder, clusters, environment), chance
         self.platform = Repository(folder / "git" / "platform.git")
         self.secret = secrets / "ops"

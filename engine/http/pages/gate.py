@@ -14,6 +14,7 @@ from engine.http.problem import CONTENT_TYPE, Refusal
 from engine.http.tokens import is_good
 
 SESSIONS = web.AppKey("sessions", Sessions)
+_FOR_PROGRAMS = frozenset({"/metrics", "/healthz", "/readyz"})
 
 
 def cookie_name(request: web.Request) -> str:
@@ -86,8 +87,9 @@ def _turned_away(request: web.Request) -> web.Response:
 
 
 def is_for_window(request: web.Request) -> bool:
-    """Whether the answer is for a browser's window."""
-    return "text/html" in request.headers.get("Accept", "").lower()
+    """Whether the answer is for a browser's window: never what programs fetch."""
+    wants_page = "text/html" in request.headers.get("Accept", "").lower()
+    return wants_page and request.path not in _FOR_PROGRAMS
 
 
 def for_window(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:

@@ -6,6 +6,7 @@ rendered here as everywhere, so that nothing is put together from data in the br
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
@@ -24,6 +25,7 @@ from engine.http.wire import Query
 from events.event import START, Event, Position
 from events.log import LogError
 
+_log = logging.getLogger(__name__)
 routes = web.RouteTableDef()
 MOST_MISSED = 500
 """Events that a page which comes back is told of one by one; after more it loads afresh."""
@@ -59,9 +61,12 @@ async def news(request: web.Request) -> web.StreamResponse:
             group.start_soon(_beat, request, response, group.cancel_scope)
             group.start_soon(_until_closing, request, group.cancel_scope)
             await _follow(request, response, start, wanted, frame)
-    except* (ConnectionResetError, LogError):
-        # The page comes back by itself, with Last-Event-ID.
+    except* ConnectionResetError:
+        # Who was told has gone, which is how most of these end.
         pass
+    except* LogError as errors:
+        # The page comes back by itself, with Last-Event-ID.
+        _log.info("a page is no longer told what happens: %s", errors.exceptions[0])
     return response
 
 

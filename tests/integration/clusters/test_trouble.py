@@ -210,6 +210,22 @@ async def test_a_lost_cluster_is_said_once_and_found_again(tmp_path: Path) -> No
                 await simulator.stop()
 
 
+async def test_objects_that_cannot_be_looked_at_are_one_line_of_the_log(
+    world: World, control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="engine.clusters.observe")
+    names = ("one", "two", "three")
+    async with world.running(CONFIGMAP):
+        for name in names:
+            await world.apply(world.configmap(name))
+        control.add(Fault("fail", verbs=["get"], resource="configmaps", code=500))
+        for name in names:
+            await world.hand.send("DELETE", world.hand.path(name))
+        said = "3 objects of test cannot be looked at"
+        await eventually(lambda: said in caplog.text)
+    assert not any(record.message.startswith("ConfigMap") for record in caplog.records)
+
+
 async def test_a_refused_token_is_the_cluster_lost(world: World, simulator: Simulator) -> None:
     simulator._token = "changed"
     async with world.running(wait=False) as cluster:

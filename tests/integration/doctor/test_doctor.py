@@ -13,9 +13,13 @@ from engine.cli.program import run
 from engine.doctor import machine as machines
 from engine.doctor.check import Check, State, fail, ok, warn, worst
 from engine.doctor.database import database, judge, skew
+from engine.doctor.world import configured
 from engine.explain.errors import entries
 from engine.settings import load
+from events.vocabulary import ConfigurationProblem
 from projections.checkup import Checkup, HeldLease, ParkedIn, Schema
+from projections.declared import DeclaredDocument
+from projections.sources import Configuration, Refusal, SourceDocument
 from tests.fakes import ManualClock
 from tests.integration.test_line import Shop
 from tests.serving import Bench, bench
@@ -143,6 +147,28 @@ async def test_the_whole_engine_is_looked_at_while_it_runs(tmp_path: Path, dsn: 
             for check in found.values():
                 assert check.state is State.OK or check.remedy, check
                 assert not check.code or check.code in entries(), check
+
+
+def test_a_control_repository_that_is_refused_is_said() -> None:
+    spec = {"url": "https://git.example/platform.git", "control": True}
+    declared = DeclaredDocument("Repository", "default", "platform", spec, {}, 1, 1, "user:admin")
+    told = [ConfigurationProblem("all/app.yaml", 7, "spec.path", "it is missing", "add it")]
+    known = Configuration(commit="a" * 40, resources=3)
+    refusal = Refusal("b" * 40, 1, tuple(told), 9, 9, omitted=2)
+
+    def found(configuration: Configuration | None) -> Check:
+        (check,) = configured(declared, "platform", SourceDocument(configuration=configuration))
+        assert check.state is State.OK or check.remedy
+        return check
+
+    assert found(None).state is State.WARN
+    assert (found(known).state, found(known).message.count("aaaa")) == (State.OK, 3)
+    refused = found(msgspec.structs.replace(known, refused=refusal))
+    assert refused.state is State.FAIL
+    for said in ("bbbb", "all/app.yaml:7", "spec.path", "it is missing", "(and 2 more)", "aaaa"):
+        assert said in refused.message
+    plain = msgspec.structs.replace(declared, spec={"url": "https://git.example/shop.git"})
+    assert configured(plain, "shop", SourceDocument()) == []
 
 
 DEAD = """

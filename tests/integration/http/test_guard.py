@@ -257,6 +257,17 @@ async def test_requests_are_logged_with_the_actor_and_without_the_token(
     assert api.token not in str(records)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+async def test_what_programs_fetch_is_no_page_whatever_they_accept(api: Bench, path: str) -> None:
+    api.problems = {"database": "away"}
+    async with (
+        aiohttp.ClientSession() as nobody,
+        nobody.get(api.url + path, headers={"Accept": "text/html"}) as answer,
+    ):
+        assert answer.status in (401, 503)
+        assert answer.content_type in ("application/problem+json", "application/json")
+
+
 async def test_not_ready_says_no_more_than_that(api: Bench) -> None:
     api.problems = {"database": "cannot reach db.internal"}
     answer = await api.call("GET", "/readyz", status=503)

@@ -17,6 +17,7 @@ from engine.clusters.access import AccessReader
 from engine.clusters.plugin import AccessRefused
 from engine.clusters.settings import ClusterSettings
 from engine.resources.model import ClusterSpec
+from tests.e2e.pki import Authority
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -73,8 +74,11 @@ async def test_verification_is_only_turned_off_with_leave(tmp_path: Path) -> Non
     assert not access.ssl.check_hostname
 
 
-@pytest.mark.parametrize("server", ["http://it.example", "ftp://127.0.0.1", "it.example", "https:"])
-async def test_a_server_beyond_this_machine_must_speak_tls(tmp_path: Path, server: str) -> None:
+@pytest.mark.parametrize(
+    "server",
+    ["http://it.example", "ftp://127.0.0.1", "it.example", "https:", "https://[::1", "", 3, None],
+)
+async def test_a_server_beyond_this_machine_must_speak_tls(tmp_path: Path, server: Any) -> None:
     assert (await _refusal(_reader(_write(tmp_path, {"server": server}, {})))).code == "config"
 
 
@@ -91,6 +95,52 @@ async def test_a_kubeconfig_that_is_none_is_refused(tmp_path: Path, text: str) -
     path = tmp_path / "config"
     path.write_text(text)
     assert (await _refusal(_reader(path))).code == "config"
+
+
+async def test_files_are_meant_from_where_the_kubeconfig_lies(tmp_path: Path) -> None:
+    cluster = {
+        "certificate-authority": "ca.crt",
+        "tls-server-name": "inside",
+        "proxy-url": "http://127.0.0.1:3128",
+    }
+    path = _write(tmp_path, cluster, {"tokenFile": "token", "token": "other"})
+    assert str(tmp_path / "ca.crt") in (await _refusal(_reader(path))).message
+    Authority(tmp_path / "pki").pair.certificate.replace(tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("of-the-file\n")
+    access = await _reader(path).current()
+    assert access.authorization == "Bearer of-the-file"
+    assert (access.server_name, access.proxy) == ("inside", "http://127.0.0.1:3128")
+
+
+async def test_an_inline_authority_is_the_only_one_that_counts(tmp_path: Path) -> None:
+    one = base64.b64encode(Authority(tmp_path / "pki").pair.certificate.read_bytes()).decode()
+    cluster = {"certificate-authority-data": one, "certificate-authority": "missing"}
+    access = await _reader(_write(tmp_path, cluster, {})).current()
+    assert access.ssl is not None
+    assert len(access.ssl.get_ca_certs()) == 1
+
+
+async def test_a_name_and_a_password_are_basic_authentication(tmp_path: Path) -> None:
+    user = {"username": "ann", "password": 7}
+    access = await _reader(_write(tmp_path, {}, user)).current()
+    assert access.authorization == f"Basic {base64.b64encode(b'ann:7').decode()}"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user"),
+    [
+        ({"certificate-authority-data": "%"}, {}),
+        ({"proxy-url": ["x"]}, {}),
+        ({"tls-server-name": 3}, {}),
+        ({}, {"token": {"a": 1}}),
+        ({}, {"client-certificate": 3}),
+        ({}, {"tokenFile": "not-there"}),
+    ],
+)
+async def test_fields_that_cannot_be_used_are_refused(
+    tmp_path: Path, cluster: dict[str, Any], user: dict[str, Any]
+) -> None:
+    assert (await _refusal(_reader(_write(tmp_path, cluster, user)))).code == "config"
 
 
 async def test_a_context_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,18 @@ from events.catalog import (
 )
 from events.vocabulary import DifferenceKind, Outcome, Presence, Result, Verb
 from projections.drift import DRIFT, SECOND, WAR_ROUNDS, calm_after, wait_after
-from tests.deciding import NOW, TARGET, Stored, application, event, folded, observed, ref_of
+from projections.targets import Adoption
+from tests.deciding import (
+    NOW,
+    TARGET,
+    Stored,
+    application,
+    event,
+    folded,
+    live_body,
+    observed,
+    ref_of,
+)
 from tests.deciding import situation as situation_of
 
 MAP = ref_of("ConfigMap")
@@ -128,6 +140,26 @@ def test_what_is_gone_cannot_be_adopted_and_is_made_again() -> None:
     assert adopted is not None
     assert adopted.cause == "adoption"
     assert [rule.path for rule in adopted.actions[0].leave] == [".data.key"]
+
+
+def half_taken(*, adoption: bool) -> Situation:
+    """What it is after the first of a take-over's two requests: all fields are ours."""
+    stored = Stored()
+    live = live_body("one")
+    live["metadata"]["managedFields"][0]["fieldsV1"]["f:data"]["f:old"] = {}
+    live["data"]["old"] = "theirs"
+    body = stored.put(orjson.dumps(live))
+    there = replace(observed(stored, MAP), body=body, digest="seen:half:uid-1")
+    made = situation_of({MAP: "one"}, [there], stored)
+    asked = Adoption(6, "user:ada", "moved", NOW) if adoption else None
+    return replace(made, target=replace(made.target, adoption=asked))
+
+
+def test_a_take_over_that_was_broken_off_between_its_requests_is_finished() -> None:
+    plan = decide(half_taken(adoption=True)).plan
+    assert plan is not None
+    assert [(each.reason, each.adopt) for each in plan.actions] == [("taken over", True)]
+    assert decide(half_taken(adoption=False)).plan is None
 
 
 def round_of(made: Situation, now: int) -> Situation:

@@ -145,6 +145,17 @@ def test_the_command_prints_an_error(capsys: pytest.CaptureFixture[str]) -> None
     assert shown["code"] == "no-token"
 
 
+def test_without_a_word_it_lists_what_can_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys)
+    for kind in KINDS:
+        assert f"\n  {kind.lower()}\n" in text
+    assert f"{len(entries())} codes" in text
+    shown = msgspec.json.decode(told(capsys, "-o", "json"))
+    assert list(shown["kinds"]) == sorted(kind.lower() for kind in KINDS)
+    assert run(["explain", ""]) == 2
+    assert "no kind is called" in capsys.readouterr().err
+
+
 def test_what_is_unknown_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "application.snyc"]) == 2
     assert "did you mean sync?" in capsys.readouterr().err
