@@ -27,6 +27,7 @@ class Census:
         self.environment: Mapping[str, str] = {"PYTHONPATH": path, "SOAK_CENSUS": str(self._file)}
         self.resident: list[float] = []
         """In MB."""
+        self.blocks: list[int] = []
         self.counts: list[Counter[str]] = []
 
     async def take(self, process: int) -> None:
@@ -38,6 +39,7 @@ class Census:
                 await anyio.sleep(0.05)
         found = json.loads(self._file.read_text())
         self.resident.append(found["resident"] / 1e6)
+        self.blocks.append(found["blocks"])
         self.counts.append(Counter(found["alive"]))
 
     def grown(self) -> dict[str, list[int]]:
