@@ -159,7 +159,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=65_536,
             description="MiB for what objects were applied as; what does not fit is read again",
         ),
-    ] = 32
+    ] = 24
     metrics_listen: Annotated[
         str | None,
         _about("address and port of a page of metrics that needs no token; none: only with one"),

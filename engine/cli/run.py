@@ -41,6 +41,7 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
     from engine.compose import serve
     from engine.embedded.folder import EmbeddedPostgresError
     from engine.process.logs import configure
+    from engine.process.sockets import read_in_portions
     from engine.render.confine import ConfinementRefused
     from events.log import LogError
     from events.migrate import SchemaRefused
@@ -48,6 +49,7 @@ async def _run(config: Path | None = None, **flags: Any) -> int:
 
     known = (LogError, ViewError, SchemaRefused, EmbeddedPostgresError, ConfinementRefused)
     configure(settings.log_level, settings.log_format)
+    read_in_portions()
     try:
         await serve(settings, ready=_ready)
     except* (OSError, ValueError, *known) as errors:
