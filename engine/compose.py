@@ -11,11 +11,12 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -52,7 +53,9 @@ from engine.reconcile.reconciler import Limits, Reconciler
 from engine.reconcile.resolve import Resolver
 from engine.render.rendering import Rendering
 from engine.settings import Settings, exports, split_listen
+from engine.signing.serve import sign
 from engine.signing.setup import start_signing
+from engine.signing.witness import witness
 from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
@@ -64,7 +67,6 @@ from events.event import Actor, NewEvent, StreamName
 from events.log import EventLog
 from events.postgres import open_log
 from events.proofs import Proofs
-from events.signer import Signer
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
@@ -145,15 +147,17 @@ async def _term(
         lease = await stack.enter_async_context(
             hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
         )
-        signer = await start_signing(settings, pool, log, clock)
+        signing = await _signing(settings, pool, log, clock)
         people = People(PostgresActorKeys(pool))
         runner, views = await _start_views(stack, log, pool, lease, clock)
-        await stack.enter_async_context(measuring.leading(views, runner.watermark))
+        await stack.enter_async_context(
+            measuring.leading(views, runner.watermark, Proofs(pool, log).unsigned)
+        )
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
         await erase_redacted(log)
         await forget_again(log, people)
-        await _start_signer(stack, signer)
+        await _start_signing(stack, signing)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
         if settings.control is not None:
@@ -196,12 +200,22 @@ async def _start_views(
     return runner, PostgresViews(pool, group, watermark=runner.watermark)
 
 
-async def _start_signer(stack: AsyncExitStack, signer: Signer) -> None:
+async def _signing(
+    settings: Settings, pool: Pool, log: EventLog, clock: SystemClock
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Check that the log extends its last known head; return what signs it, or keeps its heads."""
+    if settings.signing == "external":
+        return (await witness(settings, pool, log, clock)).run
+    return partial(sign, pool, await start_signing(settings, pool, log, clock))
+
+
+async def _start_signing(
+    stack: AsyncExitStack, signing: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Sign as long as the engine runs, and at its end what it said last."""
-    stack.push_async_callback(signer.finish)
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
-    tasks.start_soon(signer.run)
+    tasks.start_soon(signing)
 
 
 def _report(progress: Progress) -> None:

@@ -35,8 +35,8 @@ class KeptForms:
 
     def __init__(self, log: EventLog, clock: Clock, settings: ClusterSettings) -> None:
         self._log, self._clock, self._settings = log, clock, settings
-        self._ready: Bounded[str, Kept] = Bounded(settings.kept_bytes // 2)
-        self._packed: Bounded[str, bytes] = Bounded(settings.kept_bytes // 2)
+        self._ready: Bounded[str, Kept] = Bounded(settings.kept_bytes * 2 // 3)
+        self._packed: Bounded[str, bytes] = Bounded(settings.kept_bytes // 3)
         # What is yet to be appended is not in the log: as long as somebody is about to do that,
         # he holds the blob, and so it is found here, whatever there is room for.
         self._afoot: WeakValueDictionary[str, Blob] = WeakValueDictionary()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from engine.bounded import ITEM, Bounded
 from engine.clusters.kept import _READY_TIMES, KeptForms
 from engine.clusters.settings import ClusterSettings
+from engine.objects.canonical import canonical
 from engine.objects.kept import Kept, freeze
 from events.event import Blob, blob
 from events.memory import MemoryLog
@@ -46,7 +47,7 @@ def forms_of(kept_bytes: int) -> tuple[KeptForms, CountingLog]:
 
 @pytest.mark.anyio
 async def test_the_same_form_is_held_once_and_a_dropped_one_is_read_again() -> None:
-    forms, log = forms_of(2 * 2 * (ITEM + 150))
+    forms, log = forms_of(3 * 2 * (ITEM + 150))
     stored: list[Blob] = [forms.put(form(name)) for name in ("a", "a", "b", "c")]
     await log.put(stored)
     assert stored[0] is stored[1]
@@ -119,6 +120,13 @@ def taken(make: Callable[[], object]) -> int:
     finally:
         tracemalloc.stop()
         del kept
+
+
+def test_what_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
+    for kept in recorded():
+        for write in (kept.encode, lambda kept=kept: canonical(kept.values)):
+            body = write()
+            assert taken(lambda write=write: [write() for _ in range(50)]) / 50 < len(body) + 100
 
 
 def test_a_ready_form_weighs_no_less_than_it_takes() -> None:
