@@ -21,7 +21,7 @@ from aiohttp import web
 
 from tests.e2e.cluster import Cluster, Output
 from tests.e2e.conftest import MakeProduct
-from tests.e2e.gate import Gate, When
+from tests.e2e.gate import WHEN, Gate, When
 from tests.e2e.harness import ControlPlane
 from tests.e2e.process import Part
 from tests.e2e.product import App, Product, configmap, manifests
@@ -449,7 +449,7 @@ async def test_a_take_over_that_is_killed_at_each_of_its_requests_ends_the_same(
         expected, _ = await tried("taken", 0, "before")
         assert {owner[0] for each in expected.values() for owner in each[2]} == {"trueup"}
         kills = 0
-        for when in ("before", "after"):
+        for when in WHEN:
             for number in range(1, 20):
                 found, killed = await tried(f"taken-{when}-{number}", number, when)
                 print(when, number)
