@@ -24,6 +24,7 @@ from engine.clusters.memory import Baseline, Memory
 from engine.clusters.observe import Observer, report_unseen
 from engine.clusters.paths import group_path, is_segment
 from engine.clusters.record import Recorder
+from engine.clusters.rehearse import Rehearsals
 from engine.clusters.settings import ClusterSettings
 from engine.clusters.watch import KindWatcher, Tools
 from engine.clusters.wire import Garbage
@@ -111,6 +112,7 @@ class Cluster:
             watched=lambda api_version, kind: (api_version, kind) in self._watchers,
             foreign_allowed=foreign_allowed,
         )
+        self._rehearsals = Rehearsals(self._connection, self._discovery, self._memory, redactor)
         self._deeds = Deeds(
             connection=self._connection,
             discovery=self._discovery,
@@ -211,6 +213,14 @@ class Cluster:
     ) -> Answer:
         """Take foreign fields out of an object that is as it was observed."""
         return await self._deeds.remove_fields(ref, uid, observed, paths)
+
+    async def rehearse(self, request: ApplyRequest) -> Answer:
+        """Ask by a dry run what an apply would come to; see `Rehearsals`."""
+        return await self._rehearsals.apply(request)
+
+    async def rehearse_delete(self, ref: ObjectRef, uid: str) -> Answer:
+        """Ask by a dry run what a delete would come to."""
+        return await self._rehearsals.delete(ref, uid)
 
     async def established(self, name: str, timeout: float) -> bool:
         """Wait until a CustomResourceDefinition is Established and its kinds are served.

@@ -467,6 +467,25 @@ async def test_a_kind_wanted_later_is_listed_and_one_no_longer_wanted_is_left(
         assert seen.presence is Presence.ABSENT
 
 
+async def test_a_store_that_was_lost_while_the_watch_was_broken_is_found_out_at_once(
+    world: World, simulator: Simulator
+) -> None:
+    cluster = simulator.cluster("prod")
+    async with world.running():
+        applied = await world.apply(world.configmap("one", a="1"), force=False)
+        for value in "23456":
+            await world.hand.send("PATCH", world.hand.path("one"), {"data": {"a": value}})
+        await world.fence()
+        # As when the server comes up again within moments, from an earlier state.
+        cluster.store.version = int(applied.resource_version)
+        await world.hand.send("PATCH", world.hand.path("one"), {"data": {"a": "7"}})
+        cluster.store.drop_watches()
+        await world.until(lambda facts: any(isinstance(f, ObservationGap) for f in facts))
+        await world.fence("later")
+        bodies = [await world.body(seen) for seen in observed(await world.facts(), "one")]
+        assert bodies[-1]["data"]["a"] == "7"
+
+
 async def test_the_store_put_back_from_a_backup_is_a_gap_and_what_is_there_counts(
     world: World, simulator: Simulator
 ) -> None:
