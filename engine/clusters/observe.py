@@ -246,6 +246,7 @@ class Observer:
             # A deed began meanwhile. What was seen was before it; afterwards a GET tells.
             return True
         if verdict is None:
+            self._memory.share(seen.ref)
             if entry is not None and entry.presence is not Presence.ABSENT:
                 self._gone(entry, source)
             return True

@@ -126,9 +126,7 @@ async def adopted(app: App, reason: str) -> None:
     assert done.status == 0, done
     await app.synced()
     diff = await app.product.call("GET", f"/v1/targets/default/{app.target}/diff")
-    # The server writes 1000m as 1, and that is told.
-    left = {each["kind"] for each in diff["differences"]}
-    assert left <= {"mutated-on-admission"}, diff
+    assert diff["differences"] == []
 
 
 async def every_decision_is_the_same(app: App) -> None:
