@@ -34,8 +34,8 @@ _BATCH_BYTES = 16 * 2**20
 """A batch takes no further command beyond these."""
 _SPLIT = 16
 """Callers from which on a batch is told in two halves, so that the first can queue the next."""
-_REMEMBER = 100_000
-"""Streams and digests that are remembered, so that they need not be asked for."""
+_REMEMBER, _REMEMBER_BODIES = 100_000, 20_000
+"""Streams, and digests of bodies, that are remembered, so that they need not be asked for."""
 _log = logging.getLogger(__name__)
 Outcome = Appended | LogError
 Measure = Callable[[int, float], None]
@@ -363,7 +363,7 @@ class Writer:
         self._now = recorded
         if len(self._versions) > _REMEMBER:
             self._versions.clear()
-        if len(self._stored) > _REMEMBER:
+        if len(self._stored) > _REMEMBER_BODIES:
             self._stored.clear()
         if decision.rows:
             self._seen = self._last = decision.rows[-1].position

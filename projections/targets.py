@@ -22,6 +22,7 @@ from events.catalog import (
     HealthChanged,
     HealthTimedOut,
     HoldLifted,
+    HookEnded,
     OverrideApproved,
     PlanApproved,
     ReconcileHeld,
@@ -167,7 +168,7 @@ class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 4
+    version = 5
     document = TargetDocument
     types = names(
         (
@@ -194,6 +195,7 @@ class TargetsView(StreamFold[TargetDocument]):
             HoldLifted,
             HealthChanged,
             HealthTimedOut,
+            HookEnded,
         )
     )
     kinds = ("target",)

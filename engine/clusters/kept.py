@@ -35,8 +35,8 @@ class KeptForms:
 
     def __init__(self, log: EventLog, clock: Clock, settings: ClusterSettings) -> None:
         self._log, self._clock, self._settings = log, clock, settings
-        self._ready: Bounded[str, Kept] = Bounded(settings.kept_bytes // 2)
-        self._packed: Bounded[str, bytes] = Bounded(settings.kept_bytes // 2)
+        self._ready: Bounded[str, Kept] = Bounded(settings.kept_bytes * 2 // 3)
+        self._packed: Bounded[str, bytes] = Bounded(settings.kept_bytes // 3)
         # What is yet to be appended is not in the log: as long as somebody is about to do that,
         # he holds the blob, and so it is found here, whatever there is room for.
         self._afoot: WeakValueDictionary[str, Blob] = WeakValueDictionary()
@@ -53,6 +53,15 @@ class KeptForms:
         stored = self._afoot.setdefault(made.digest, made)
         self._pack(stored.digest, stored.body)
         return stored
+
+    def supersede(self, digest: str | None, by: str | None) -> None:
+        """Let a form go that an object has another for now.
+
+        Where it is another cluster's still, and is needed there, it is read again.
+        """
+        if digest is not None and digest != by:
+            self._ready.drop(digest)
+            self._packed.drop(digest)
 
     async def get(self, digest: str | None) -> Kept | None:
         """Return a kept form; None where there is none, or where it cannot be read any more.

@@ -45,7 +45,7 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
     """Objects in one page of a list."""
     object_bytes: int = 8 * MIB
     page_bytes: int = 64 * MIB
-    kept_bytes: int = 32 * MIB
-    """Of kept forms in memory, for all clusters together: one half of it for those that are ready
-    for comparisons (6 KB a ServiceAccount, 31 KB a Deployment), the other for packed ones (0.5 and
+    kept_bytes: int = 24 * MIB
+    """Of kept forms in memory, for all clusters together: two thirds of it for those that are ready
+    for comparisons (6 KB a ServiceAccount, 31 KB a Deployment), the rest for packed ones (0.5 and
     0.9 KB). The same object of the same application has the same form on each cluster."""

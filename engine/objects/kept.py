@@ -20,6 +20,7 @@ import orjson
 from msgspec import Struct
 
 from engine.objects import compare
+from engine.objects.canonical import trimmed
 from engine.objects.fieldset import SELF, FieldSet, Tree, key_of, value_of
 from engine.objects.identity import ObjectRefused
 from engine.objects.managed import Managed, own_raw
@@ -67,7 +68,7 @@ class Kept(Struct, frozen=True, dict=True):
         """
         # Not the canonical form: that one would turn a kept 1.0 into 1, which is another value.
         try:
-            return orjson.dumps(msgspec.to_builtins(self), option=orjson.OPT_SORT_KEYS)
+            return trimmed(orjson.dumps(msgspec.to_builtins(self), option=orjson.OPT_SORT_KEYS))
         except (TypeError, RecursionError) as error:
             raise ObjectRefused(
                 "bad-value", f"The kept form cannot be written as JSON: {error}"

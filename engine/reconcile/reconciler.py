@@ -60,6 +60,13 @@ class Limits(Struct, frozen=True):
     requests_per_target: int = 8
 
 
+class ViewsBehind(Exception):
+    """A decision could not be appended however often it was made: a fault of ours, in the views."""
+
+    def __init__(self, target: TargetId) -> None:
+        super().__init__(f"the views do not show what the log has of {target.label}")
+
+
 class Clusters(Protocol):
     """The clusters that are declared now."""
 
@@ -132,6 +139,7 @@ class Reconciler:
 
     async def reconcile(self, target: TargetId, seen: Attempt) -> int:
         """Decide and act until there is nothing to do now; return when to look again, or 0."""
+        overtaken = 0
         for _ in range(_PASSES):
             situation = await self._situation(target)
             if situation is None:
@@ -151,6 +159,7 @@ class Reconciler:
                 return decision.until
             appended = await self._append(situation, decision, seen)
             if appended is None:
+                overtaken += 1
                 continue
             if decision.plan is None:
                 # Decided once more, nothing would be: whatever else happens calls us again.
@@ -158,6 +167,9 @@ class Reconciler:
                 return decision.until
             fact = await self._carry_out(situation, decision.plan, appended, port)
             seen.ended(situation, decision.plan, fact, self._clock.now())
+        if overtaken == _PASSES:
+            # Never because of others: the views do not show the stream as it is.
+            raise ViewsBehind(target)
         return self._clock.now()
 
     async def _situation(self, target: TargetId) -> Situation | None:
@@ -242,6 +254,7 @@ class Reconciler:
                 width=self._limits.requests_per_target,
                 check_lease=self._check_lease,
                 clock=self._clock,
+                dry_run=situation.spec is not None and situation.spec.sync.dry_run,
             )
         fact = conclude(
             position,

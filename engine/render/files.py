@@ -22,9 +22,9 @@ class RenderLimits(Struct, frozen=True):
     folders: int = 2_000
     seconds: float = 30.0
     memory: int = 1024**3
-    cache: int = 8 * 1024**2
-    plans: int = 4 * 1024**2
-    named: int = 4 * 1024**2
+    cache: int = 4 * 1024**2
+    plans: int = 2 * 1024**2
+    named: int = 2 * 1024**2
 
 
 class NeededFile(Struct, frozen=True, order=True):

@@ -17,6 +17,7 @@ import pygit2
 from msgspec import Struct
 from pygit2.enums import ConfigLevel, CredentialType
 
+from engine.bounded import MIB
 from engine.sources.address import Address
 from engine.sources.credentials import Secret
 from engine.sources.failure import SourceError, clean
@@ -30,6 +31,9 @@ class FetchLimits(Struct, frozen=True):
     connect: float = 10.0
     idle: float = 20.0
     total: float = 900.0
+
+
+_CACHED_OBJECTS = 32 * MIB
 
 
 class Cancelled(Exception):
@@ -49,6 +53,8 @@ def prepare_libgit2(limits: FetchLimits) -> None:
     # Both: alone, the one for connecting breaks https.
     settings.server_connect_timeout = int(limits.connect * 1000)
     settings.server_timeout = int(limits.idle * 1000)
+    # Of objects that are read along the way; its own limit is 256 MB.
+    settings.cache_max_size(_CACHED_OBJECTS)
     # Repositories are read where the operator's roots allow it, whoever owns them; nothing in
     # them is run.
     settings.owner_validation = False

@@ -287,6 +287,31 @@ async def test_a_hook_that_fails_stops_the_sync_and_runs_again_only_when_asked(w
         await web.end(second, "Complete")
         await web.synced(TARGET)
         assert (await web.applied())[-1] == "configmaps/app"
+
+        # What the last hook for failures has ended is looked at like any other.
+        await web.commit(
+            job("migrate", by_hand=True, argo="PreSync"),
+            job("alarm", argo="SyncFail"),
+            config_map("app", "2"),
+        )
+        await web.until_status(TARGET, "pending", "hook-running")
+        third = next(name for name in await web.jobs() if name not in (first, second))
+        await web.end(third, "Failed", "table is locked")
+        await web.until("HookEnded", 5)
+        await web.kubectl(
+            *("prod", "-n", "web", "patch", "configmap", "app", "--type=merge"),
+            *("-p", '{"data":{"key":"3"}}'),
+        )
+        await web.until("DriftDetected")
+        await web.ask()
+        await web.until_status(TARGET, "pending", "hook-running")
+        fourth = next(
+            name
+            for name in await web.jobs()
+            if name.startswith("migrate") and name not in (first, second, third)
+        )
+        await web.end(fourth, "Complete")
+        await web.synced(TARGET)
         why = await web.call("GET", f"/v1/targets/default/{TARGET}/why")
         assert next(guard for guard in why["guards"] if guard["name"] == "order")["passes"]
     await is_decided_the_same_again(web)

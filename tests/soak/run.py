@@ -80,6 +80,8 @@ async def soak(
                     await _count(scene, say)
         finally:
             await scene.stage.close()
+    if grown := scene.census.grown():
+        raise Broken(f"there is ever more of {grown}")
     for line in hold.whole(scene):
         say(line)
     say(await hold.past(scene, scene.stage.data_dir / "postgres"))
@@ -90,8 +92,9 @@ async def _count(scene: Scene, say: Say) -> None:
     census = scene.census
     await census.take(scene.stage.engine_pid())
     grown = ", ".join(f"{name} {counts}" for name, counts in census.grown().items())
-    objects = sum(census.counts[-1].values())
-    say(f"{objects} objects, {census.resident[-1]:.0f} MB; ever more: {grown or 'nothing'}")
+    objects, blocks = sum(census.counts[-1].values()), census.blocks[-1]
+    said = f"{objects} objects, {blocks} blocks, {census.resident[-1]:.0f} MB"
+    say(f"{said}; ever more: {grown or 'nothing'}")
 
 
 def _use(scene: Scene) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from engine.bounded import ITEM, Bounded
 from engine.clusters.kept import _READY_TIMES, KeptForms
 from engine.clusters.settings import ClusterSettings
+from engine.objects.canonical import canonical
 from engine.objects.kept import Kept, freeze
 from events.event import Blob, blob
 from events.memory import MemoryLog
@@ -46,7 +48,7 @@ def forms_of(kept_bytes: int) -> tuple[KeptForms, CountingLog]:
 
 @pytest.mark.anyio
 async def test_the_same_form_is_held_once_and_a_dropped_one_is_read_again() -> None:
-    forms, log = forms_of(2 * 2 * (ITEM + 150))
+    forms, log = forms_of(3 * 2 * (ITEM + 150))
     stored: list[Blob] = [forms.put(form(name)) for name in ("a", "a", "b", "c")]
     await log.put(stored)
     assert stored[0] is stored[1]
@@ -85,6 +87,23 @@ async def test_a_form_that_is_yet_to_be_appended_is_found_whatever_there_is_room
 
 
 @pytest.mark.anyio
+async def test_a_superseded_form_takes_no_room_and_is_read_again_where_it_is_still_in_use() -> None:
+    forms, log = forms_of(30_000)
+    digests = []
+    for turn in range(50):
+        stored = forms.put(form(f"turn-{turn}"))
+        await log.put([stored])
+        assert await forms.get(stored.digest) is not None
+        forms.supersede(digests[-1] if digests else None, stored.digest)
+        forms.supersede(stored.digest, stored.digest)
+        digests.append(stored.digest)
+        assert (len(forms._packed), len(forms._ready)) == (1, 1)
+    del stored
+    gc.collect()
+    assert await forms.get(digests[0]) == form("turn-0")
+
+
+@pytest.mark.anyio
 async def test_what_the_log_does_not_have_is_none_and_what_is_no_form_is_none() -> None:
     forms, log = forms_of(10_000)
     lost = forms.put(form("a")).digest
@@ -119,6 +138,17 @@ def taken(make: Callable[[], object]) -> int:
     finally:
         tracemalloc.stop()
         del kept
+
+
+def test_what_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
+    for kept in recorded():
+        for write in (kept.encode, partial(canonical, kept.values)):
+            written = taken(partial(several, write)) / 50
+            assert written < len(write()) + 100
+
+
+def several(write: Callable[[], bytes]) -> list[bytes]:
+    return [write() for _ in range(50)]
 
 
 def test_a_ready_form_weighs_no_less_than_it_takes() -> None:
