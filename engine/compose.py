@@ -11,11 +11,12 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -49,10 +50,13 @@ from engine.process.terms import Stop, lead
 from engine.reconcile.assign import Assigner
 from engine.reconcile.bodies import RenderedBodies
 from engine.reconcile.reconciler import Limits, Reconciler
+from engine.reconcile.rehearser import Rehearser
 from engine.reconcile.resolve import Resolver
 from engine.render.rendering import Rendering
 from engine.settings import Settings, exports, split_listen
+from engine.signing.serve import sign
 from engine.signing.setup import start_signing
+from engine.signing.witness import witness
 from engine.sources.mirror import Mirrors, MirrorSettings
 from engine.telemetry.log import TracedLog
 from engine.telemetry.sdk import telemetry
@@ -64,7 +68,6 @@ from events.event import Actor, NewEvent, StreamName
 from events.log import EventLog
 from events.postgres import open_log
 from events.proofs import Proofs
-from events.signer import Signer
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.build import Progress
@@ -145,15 +148,17 @@ async def _term(
         lease = await stack.enter_async_context(
             hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
         )
-        signer = await start_signing(settings, pool, log, clock)
+        signing = await _signing(settings, pool, log, clock)
         people = People(PostgresActorKeys(pool))
         runner, views = await _start_views(stack, log, pool, lease, clock)
-        await stack.enter_async_context(measuring.leading(views, runner.watermark))
+        await stack.enter_async_context(
+            measuring.leading(views, runner.watermark, Proofs(pool, log).unsigned)
+        )
         stream = StreamName(f"engine/default/{socket.gethostname().lower()}")
         await _say(log, clock, stream, EngineStarted(release, lease.epoch))
         await erase_redacted(log)
         await forget_again(log, people)
-        await _start_signer(stack, signer)
+        await _start_signing(stack, signing)
         await ensure_first_token(log, clock, directory)
         await views.reached(await log.head())
         if settings.control is not None:
@@ -161,10 +166,11 @@ async def _term(
                 settings.control, settings.control_path or "", settings.control_branch or ""
             )
             await ensure_control(log, views, clock, roots_of(settings), asked)
-        mirrors, reach = _mirrors(settings), _reach(settings)
+        mirrors, reach, rehearser = _mirrors(settings), _reach(settings), Rehearser()
         api = replace(
             _api(settings, log, views, pool, clock, release, scrape, measuring.workload, people),
             doctor=Standing(settings, dsn, views, mirrors, reach, clock),
+            rehearse=rehearser.of,
         )
         await stack.enter_async_context(_serving(settings, api, ready, stop))
         with stop.working():
@@ -181,6 +187,7 @@ async def _term(
                 mirrors,
                 reach,
                 people,
+                rehearser,
             )
         await _say(log, clock, stream, EngineStopped(lease.epoch))
 
@@ -196,12 +203,22 @@ async def _start_views(
     return runner, PostgresViews(pool, group, watermark=runner.watermark)
 
 
-async def _start_signer(stack: AsyncExitStack, signer: Signer) -> None:
+async def _signing(
+    settings: Settings, pool: Pool, log: EventLog, clock: SystemClock
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Check that the log extends its last known head; return what signs it, or keeps its heads."""
+    if settings.signing == "external":
+        return (await witness(settings, pool, log, clock)).run
+    return partial(sign, pool, await start_signing(settings, pool, log, clock))
+
+
+async def _start_signing(
+    stack: AsyncExitStack, signing: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Sign as long as the engine runs, and at its end what it said last."""
-    stack.push_async_callback(signer.finish)
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
-    tasks.start_soon(signer.run)
+    tasks.start_soon(signing)
 
 
 def _report(progress: Progress) -> None:
@@ -326,6 +343,7 @@ async def _work(
     mirrors: Mirrors,
     reach: ClusterSettings,
     people: People,
+    rehearser: Rehearser,
 ) -> None:
     """Follow, resolve, observe and correct, until cancelled."""
     hosts = frozenset(host.lower() for host in settings.notification_hosts)
@@ -333,11 +351,13 @@ async def _work(
         children = Children(group, clock)
         sources = RepositoryWorld(children, mirrors, log, views, clock, people)
         clusters = ClusterWorld(children, log, views, redactor, clock, reach)
+        bodies = RenderedBodies(log, views, sources, rendering)
+        rehearser.works_with(clusters, bodies)
         reconciler = Reconciler(
             log,
             views,
             clusters,
-            RenderedBodies(log, views, sources, rendering),
+            bodies,
             clock,
             limits=Limits(
                 targets=settings.concurrency_total,

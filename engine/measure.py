@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -37,6 +37,8 @@ class Measuring:
     def __init__(self, telemetry: Telemetry, clock: Clock, labels: Iterable[str]) -> None:
         self._telemetry, self._clock = telemetry, clock
         self._fleet: Fleet | None = None
+        self._ask_unsigned: Callable[[], Awaitable[tuple[int, float]]] | None = None
+        self._unsigned = 0.0
         self._queue: TargetQueue | None = None
         self.lag = Lag(clock.monotonic)
         Breakdown.cluster = "cluster" in labels
@@ -44,8 +46,18 @@ class Measuring:
         instruments.LEADING.ask(lambda: [(0, {})])
 
     @asynccontextmanager
-    async def leading(self, views: ParkedViews, watermark: Watermark) -> AsyncIterator[None]:
-        """Tell of the log, the views and the fleet, for as long as this engine has the lease."""
+    async def leading(
+        self,
+        views: ParkedViews,
+        watermark: Watermark,
+        unsigned: Callable[[], Awaitable[tuple[int, float]]],
+    ) -> AsyncIterator[None]:
+        """Tell of the log, the views and the fleet, for as long as this engine has the lease.
+
+        `unsigned` is asked how many events are not signed, and for how many seconds.
+        """
+        self._ask_unsigned = unsigned
+        instruments.UNSIGNED_AGE.ask(lambda: [(self._unsigned, {})])
         self.lag.tell(lambda: watermark.position)
         self._fleet = Fleet(views, self._clock)
         self._fleet.tell()
@@ -61,7 +73,7 @@ class Measuring:
                 if isinstance(instrument, instruments.Gauge) and instrument not in _OWN:
                     instrument.ask(None)
             instruments.LEADING.ask(lambda: [(0, {})])
-            self._fleet = None
+            self._fleet = self._ask_unsigned = None
 
     def works_on(
         self, queue: TargetQueue, clusters: ClusterWorld, caches: Mapping[str, Callable[[], int]]
@@ -94,10 +106,11 @@ class Measuring:
             await self._clock.sleep(_COUNT_EVERY)
 
     async def _count(self) -> None:
-        if self._fleet is None:
+        if self._fleet is None or self._ask_unsigned is None:
             return
         try:
             with anyio.fail_after(_COUNT_TIME):
+                _, self._unsigned = await self._ask_unsigned()
                 await self._fleet.refresh()
         except (LogError, ViewError, TimeoutError) as error:
             # The other metrics are what tells why; they must not wait for the database.

@@ -108,6 +108,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         _about("the key that checkpoints are signed with; default `signing.key` in `data_dir`"),
     ] = None
+    signing: Annotated[
+        Literal["engine", "external"],
+        _about("who signs checkpoints: this engine, or `trueup signer`, and it needs no key"),
+    ] = "engine"
     checkpoint_interval: Annotated[
         Seconds, Meta(ge=0.05, description="how often a log that grew is signed")
     ] = 1.0

@@ -85,6 +85,15 @@ class Proofs:
         row = await self._ask(lambda connection: connection.fetchrow(SQL["checkpoint"]))
         return Published(*row) if row else None
 
+    async def unsigned(self) -> tuple[int, float]:
+        """Return how many events no checkpoint covers, and how long the first of them has waited.
+
+        The time is in seconds, 0 where there is none.
+        """
+        row = await self._ask(lambda connection: connection.fetchrow(SQL["unsigned"]))
+        assert row is not None
+        return int(row["events"]), float(row["seconds"])
+
     async def checkpoint(self) -> str | None:
         """Return the newest checkpoint's note; None before the first."""
         found = await self.published()

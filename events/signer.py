@@ -8,7 +8,7 @@ outside of the database first and published after, so whoever was shown one can 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import anyio
@@ -27,6 +27,8 @@ from events.tiles import WIDTH, Edge, FullTile
 _TILES = 32
 """Full tiles in one transaction."""
 _HOUR = 3_600_000_000
+_LONGEST_PAUSE = 15.0
+"""Seconds between tries while what is signed, or where heads are kept, cannot be reached."""
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +72,8 @@ class Known(Struct, frozen=True):
 class Signer:
     """Signs for one log, under `origin`, with all of `keys`; `heads` keep what it signed.
 
-    `interval` is in seconds, between looks; a log that has not grown is not signed again.
+    `interval` is in seconds, between looks; a log that has not grown is not signed again. `check`
+    raises where another may sign by now; it is asked before anything leaves our hands.
     """
 
     def __init__(
@@ -81,26 +84,33 @@ class Signer:
         keys: Sequence[SignerKey],
         heads: Sequence[HeadStore],
         interval: float = 1.0,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         if not keys or any(key.name != origin for key in keys):
             raise ValueError("a signer needs keys, in the name of the log's origin")
         self._pool, self._log, self._proofs = pool, log, Proofs(pool, log)
         self._origin, self._keys, self._heads = origin, keys, heads
-        self._interval = interval
+        self._interval, self.check = interval, check
         self._edge: Edge | None = None
         self._signed, self._note = 0, ""
 
     async def run(self) -> None:
         """Sign whenever the log has grown, until cancelled.
 
-        What cannot be reached is waited for. Raises `LogCorrupt` where the log is not whole.
+        What cannot be reached is waited for: nothing is published meanwhile, and nobody who appends
+        is held up. Raises `LogCorrupt` where the log is not whole, and what `check` raises.
         """
+        pause = self._interval
         while True:
             try:
                 await self.step()
+                pause = self._interval
             except LogUnavailable as error:
                 self._edge = None
-                _log.warning("signing: %s; trying again in %g s", error, self._interval)
+                _log.warning("nothing is signed: %s; trying again in %g s", error, pause)
+                await anyio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
             await anyio.sleep(self._interval)
 
     async def finish(self) -> None:
@@ -128,7 +138,9 @@ class Signer:
         checkpoint = Checkpoint(self._origin, head, edge.root())
         note = sign(checkpoint.text, self._keys)
         for store in self._heads:
+            self.check()
             await store.put(note)
+        self.check()
         await self._publish(head, note)
         self._signed, self._note = head, note
         return note

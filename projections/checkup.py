@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from events.connection import connect
 from events.migrate import AnyConnection, migrations_of
+from events.proofs import SQL as PROOFS
 from projections.errors import ViewsUnavailable
 from projections.queries import QUERIES
 from projections.store import reachable
@@ -56,6 +57,7 @@ class Checkup(Struct, frozen=True):
     """What was found. `now` is the server's clock in seconds since the epoch.
 
     `leases`, `lags` (events behind, by view) and `parked` are empty where the schema is not good.
+    `unsigned` events are in no checkpoint, the first of them for `unsigned_seconds`.
     """
 
     version: tuple[int, int]
@@ -66,6 +68,8 @@ class Checkup(Struct, frozen=True):
     leases: tuple[HeldLease, ...] = ()
     lags: Mapping[str, int] = {}
     parked: tuple[ParkedIn, ...] = ()
+    unsigned: int = 0
+    unsigned_seconds: float = 0.0
 
 
 async def examine(dsn: str) -> Checkup:
@@ -99,6 +103,8 @@ async def _examine(connection: AnyConnection) -> Checkup:
     leases = await connection.fetch(QUERIES["leases"])
     lags = await connection.fetch(QUERIES["lags"])
     parked = await connection.fetch(QUERIES["parked_by_view"])
+    unsigned = await connection.fetchrow(PROOFS["unsigned"])
+    assert unsigned is not None
     return Checkup(
         found.version,
         found.settings,
@@ -108,6 +114,7 @@ async def _examine(connection: AnyConnection) -> Checkup:
         tuple(HeldLease(*row) for row in leases),
         {row["view"]: row["lag"] for row in lags},
         tuple(ParkedIn(*row) for row in parked),
+        *unsigned,
     )
 
 

@@ -204,7 +204,7 @@ class Stage:
 
     async def trueup(self, *words: str) -> str:
         """Run the command line, as somebody on this machine would; return what it prints."""
-        command = [sys.executable, "-m", "engine.cli", *words]
+        command = [sys.executable, "-P", "-m", "engine.cli", *words]
         environment = {**os.environ, "TRUEUP_DATA_DIR": str(self.data_dir)}
         done = await anyio.run_process(command, check=False, env=environment)
         if done.returncode != 0:
@@ -238,6 +238,7 @@ class Stage:
 async def _start(module: str, *words: str, **streams: Any) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         module,
         *words,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -10,10 +11,12 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
 
-from engine.cli.client import connect
+from engine.cli.client import Client, Query, connect
 from engine.cli.connection import HERE, Connection, When
+from engine.cli.errors import CliError
 from engine.cli.names import path_of, split_name
-from engine.cli.output import Format, age, note, print_data, print_table
+from engine.cli.output import Format, age, note, print_data, print_lines, print_table
+from engine.cli.watch import Change, watch
 from engine.resources.parse import Problem
 
 Item = dict[str, Any]
@@ -36,6 +39,10 @@ async def get(
     application: Annotated[str | None, Parameter(help="only targets of this one")] = None,
     cluster: Annotated[str | None, Parameter(help="only targets on this one")] = None,
     when: When = None,
+    follow: Annotated[
+        bool,
+        Parameter(name=["--watch", "-w"], negative="", help="then show what changes, until Ctrl-C"),
+    ] = False,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     at: Connection = HERE,
 ) -> int:
@@ -46,10 +53,13 @@ async def get(
         trueup get targets
         trueup get targets --cluster prod -o wide
         trueup get application shop -o yaml
+        trueup get targets --watch
         trueup get targets --at 2026-03-03T14:00Z
         trueup get targets -o jsonl | jq -r 'select(.sync != "synced") | .target'
     """
     collection, short = split_name(kind, name)
+    if follow:
+        _check_watch(short, when, output)
     async with connect(at) as client:
         if short and collection == "targets":
             shown = await client.get(path_of(collection, client.project, short), {"at": when})
@@ -59,6 +69,8 @@ async def get(
         else:
             filters = {"application": application, "cluster": cluster}
             query = {"at": when, **(filters if collection == "targets" else {})}
+            if follow:
+                return await _watch(client, collection, query, output)
             items = await client.pages(f"/v1/{collection}/{client.project}", query)
     value = items[0] if short else {"items": items}
     if not print_data(output, value, items):
@@ -68,7 +80,39 @@ async def get(
     return 0
 
 
-def show(columns: Sequence[Column], items: Sequence[Item], *, wide: bool) -> None:
+def _check_watch(short: str | None, when: str | None, output: Format) -> None:
+    if when:
+        raise CliError("--watch shows what changes now: it goes with no --at")
+    if output in ("json", "yaml"):
+        raise CliError(f"--watch never ends, and -o {output} is one document", hint="-o jsonl")
+    if short:
+        raise CliError("--watch takes a list", hint="`trueup timeline NAME --follow` follows one")
+
+
+async def _watch(client: Client, collection: str, query: Query, output: Format) -> int:
+    """Print the list, and each item again when it has changed."""
+    is_first = True
+
+    def tell(change: Change) -> None:
+        nonlocal is_first
+        if output == "jsonl":
+            print_lines(change.items)
+        elif change.items or is_first:
+            show(COLUMNS[collection], change.items, wide=output == "wide", header=is_first)
+        for name in change.gone:
+            note(f"{name} is gone")
+        is_first = False
+        sys.stdout.flush()
+
+    key = "target" if collection == "targets" else "name"
+    path = f"/v1/{collection}/{client.project}"
+    await watch(client, path, query, key, tell)
+    return 0
+
+
+def show(
+    columns: Sequence[Column], items: Sequence[Item], *, wide: bool, header: bool = True
+) -> None:
     """Print items as a table."""
     shown = [column for column in columns if wide or not column.wide]
     print_table(
@@ -76,6 +120,7 @@ def show(columns: Sequence[Column], items: Sequence[Item], *, wide: bool) -> Non
         [[column.value(item) for column in shown] for item in items],
         # Who asks for a wide table wants to read it whole.
         flexible=[] if wide else [column.header for column in shown if column.flexible],
+        with_header=header,
     )
 
 

@@ -170,7 +170,11 @@ def print_data(shape: Format, value: Any, items: Sequence[Any] | None = None) ->
 
 
 def print_table(
-    header: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: Sequence[str] = ()
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    flexible: Sequence[str] = (),
+    with_header: bool = True,
 ) -> None:
     """Print columns under a header. On a terminal the `flexible` ones are cut until it fits."""
     cells = [[safe("" if cell is None else cell) for cell in row] for row in rows]
@@ -178,7 +182,8 @@ def print_table(
     width = width_of(sys.stdout)
     if width is not None:
         _shrink(widths, [header.index(name) for name in flexible], width)
-    say(styled(_row(header, widths), "bold"))
+    if with_header:
+        say(styled(_row(header, widths), "bold"))
     for row in cells:
         say(_row([_cut(cell, size) for cell, size in zip(row, widths, strict=True)], widths, word))
 

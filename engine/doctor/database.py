@@ -14,6 +14,8 @@ BEHIND = 10_000
 """Events that a view may be behind before it is worth a look."""
 SPARE = 10
 """Connections that should be left."""
+UNSIGNED = 60.0
+"""Seconds that an event may wait for a checkpoint that covers it."""
 _DURABLE = frozenset({"on", "local", "remote_write", "remote_apply"})
 
 
@@ -41,6 +43,7 @@ def judge(found: Checkup) -> Iterator[Check]:
     if found.schema.is_good:
         yield from _leases(found)
         yield from _views(found)
+        yield _signing(found)
 
 
 def skew(whose: str, seconds: float) -> Check:
@@ -99,6 +102,19 @@ def _leases(found: Checkup) -> Iterator[Check]:
             yield warn("lease", lease.name, message, "start an engine with `trueup run`")
     if not found.leases:
         yield warn("lease", "engine", "nobody ever held it", "start an engine with `trueup run`")
+
+
+def _signing(found: Checkup) -> Check:
+    if found.unsigned_seconds <= UNSIGNED:
+        return ok("proofs", "signed", f"{found.unsigned} events wait for the next checkpoint")
+    message = (
+        f"{found.unsigned} events are not signed, the first since {found.unsigned_seconds:.0f} s"
+    )
+    remedy = (
+        "see that the engine (or, with `signing = external`, `trueup signer`) runs, and that it "
+        "reaches every place that keeps heads: its log says which it does not"
+    )
+    return warn("proofs", "signed", message, remedy, "head-unavailable")
 
 
 def _views(found: Checkup) -> Iterator[Check]:

@@ -74,9 +74,13 @@ def _shown(case: CaseDocument) -> dict[str, Any]:
 @routes.post(f"{_TARGET}/accept")
 async def accept(request: web.Request) -> web.Response:
     """Accept the differences of the open case as they are, for a while; or end that."""
-    api, target = api_of(request), target_id(request)
     body = await _body(request, "case", "duration", "until", "end")
-    reason = reason_of(body, required=True)
+    return await accept_case(request, target_id(request), body)
+
+
+async def accept_case(request: web.Request, target: TargetId, body: dict[str, Any]) -> web.Response:
+    """Accept a target's open case as the fields of `body` say, or end that (`end`)."""
+    api, reason = api_of(request), reason_of(body, required=True)
     if before := await earlier(request):
         return _acted(target, before[-1].position)
     async with api.views.snapshot() as reader:

@@ -8,9 +8,9 @@ without children is a member, and one with children is a member where it holds "
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, wraps
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -25,6 +25,20 @@ MAX_ELEMENTS: Final = 500_000
 """The largest CustomResourceDefinitions that etcd takes have a tenth of this."""
 MAX_DEPTH: Final = 200
 _KINDS = frozenset("fkvi")
+_LONGEST: Final = 512
+"""Characters of an element that is remembered: what others write may be as long as an object."""
+R = TypeVar("R")
+
+
+def _remembered(work: Callable[[str], R]) -> Callable[[str], R]:
+    """Remember what short elements came to: nearly all of them are the same few."""
+    known = lru_cache(maxsize=8192)(work)
+
+    @wraps(work)
+    def of(element: str) -> R:
+        return known(element) if len(element) <= _LONGEST else work(element)
+
+    return of
 
 
 class FieldSet:
@@ -137,7 +151,7 @@ def value_of(element: str) -> Any:
     return _json(element)
 
 
-@lru_cache(maxsize=16_384)
+@_remembered
 def key_parts(element: str) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """Return the sorted names and the values of a `k:` element's fields.
 
@@ -158,7 +172,7 @@ def value_element(value: Any) -> str:
     return "v:" + orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-@lru_cache(maxsize=16_384)
+@_remembered
 def normal_element(element: str) -> str:
     """Return an element in the one spelling that sets compare by.
 
@@ -188,7 +202,7 @@ def _json(element: str) -> Any:
         raise ObjectRefused("bad-fields", "An element of managedFields is not JSON.") from None
 
 
-@lru_cache(maxsize=16_384)
+@_remembered
 def _element_text(element: str) -> str:
     kind, rest = element[0], element[2:]
     if kind == "f":

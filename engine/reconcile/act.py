@@ -12,7 +12,8 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from engine.decide.order import DEFINITIONS, NAMESPACES
-from engine.ports import Answer, ApplyRequest, Clock, ClusterPort
+from engine.ports import Answer, Clock, ClusterPort
+from engine.reconcile.requests import apply_of, refusals
 from engine.telemetry import spans
 from events.catalog import CorrectionPlanned
 from events.event import Blob
@@ -61,10 +62,12 @@ async def carry_out(
     width: int,
     check_lease: Callable[[], None],
     clock: Clock,
+    dry_run: bool = False,
 ) -> Done:
     """Do a plan's actions and return what they came to; never raises for a failed action.
 
-    `limit` bounds the requests of all targets together, `width` those of this one.
+    `limit` bounds the requests of all targets together, `width` those of this one. With `dry_run`
+    the server is asked first whether it would take all of them; where it would not, none is sent.
     """
     answers: dict[int, Answer] = {}
     applies = [action for action in plan.actions if action.verb is Verb.APPLY]
@@ -74,6 +77,11 @@ async def carry_out(
         failed = Answer(outcome=Outcome.FAILED, message=str(refused))
         return _done(plan.actions, dict.fromkeys(range(len(plan.actions)), failed))
     here = anyio.Semaphore(width)
+    if dry_run:
+        with spans.span("dry-run"):
+            answers = await refusals(plan.actions, port, whole, limit, here, check_lease)
+        if answers:
+            return _done(plan.actions, answers)
 
     async def one(index: int, action: Action, group: TaskGroup) -> None:
         async with here, _place(limit, clock, group):
@@ -140,39 +148,9 @@ async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str,
         return await port.delete(action.ref, action.uid, action.resource_version, action.observed)
     if action.verb is Verb.REMOVE:
         return await port.remove_fields(action.ref, action.uid, action.observed, action.paths)
-    return await port.apply(
-        ApplyRequest(
-            ref=action.ref,
-            body=_sent(action, whole[action.desired]),
-            desired=action.desired,
-            force=action.force,
-            uid=action.uid,
-            resource_version=action.resource_version,
-            observed=action.observed,
-            leave=action.leave,
-            adopt=action.adopt,
-            managers=action.managers,
-            owners=action.owners,
-        )
-    )
+    return await port.apply(apply_of(action, whole[action.desired]))
 
 
-def _sent(action: Action, body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body as it goes to its place: a hook's under the name of its sync.
-
-    A Job that deletes itself could be gone before it was seen to end; we delete what hooks leave.
-    """
-    body = placed(body, action.ref.namespace)
-    if not action.hook:
-        return body
-    body = {**body, "metadata": body["metadata"] | {"name": action.ref.name}}
-    if action.ref.kind == "Job" and isinstance(body.get("spec"), dict):
-        spec = {key: value for key, value in body["spec"].items() if key != _FLEETING}
-        body["spec"] = spec
-    return body
-
-
-_FLEETING = "ttlSecondsAfterFinished"
 _NAMED = frozenset(
     {
         "CronJob",
@@ -200,14 +178,6 @@ def _said(action: Action) -> spans.Attributes:
     if ref.kind in _NAMED:
         said[f"k8s.{ref.kind.lower()}.name"] = ref.name
     return said
-
-
-def placed(body: dict[str, Any], namespace: str) -> dict[str, Any]:
-    """Return a body with the namespace that it goes to; without one where there is none."""
-    metadata = {key: value for key, value in body["metadata"].items() if key != "namespace"}
-    if namespace:
-        metadata["namespace"] = namespace
-    return body | {"metadata": metadata}
 
 
 def _namespaces_lost(

@@ -26,6 +26,8 @@ _PATIENCE = 5.0
 """Seconds that a target at work counts in the total: one that takes longer waits itself."""
 _SLACK = 0.001
 """Seconds that an alarm may be early by: less than it can be set for."""
+_SPARE = 100
+"""Times in the heap that nobody waits for any more, beside as many as are waited for."""
 _CAUSES = 16
 """Events that are kept as the reasons why one target waits."""
 _SET_BACK, _LONGEST = 1.0, 60.0
@@ -109,6 +111,10 @@ class TargetQueue:
             return
         self._due[target] = when
         heapq.heappush(self._later, (when, target))
+        if len(self._later) > 2 * len(self._due) + _SPARE:
+            # What was asked for earlier in the end stays in the heap until its time comes.
+            self._later = [(when, target) for target, when in self._due.items()]
+            heapq.heapify(self._later)
         self._sooner.set()
 
     async def take(self) -> TargetId:

@@ -254,6 +254,7 @@ class Reconciler:
                 width=self._limits.requests_per_target,
                 check_lease=self._check_lease,
                 clock=self._clock,
+                dry_run=situation.spec is not None and situation.spec.sync.dry_run,
             )
         fact = conclude(
             position,

@@ -1,5 +1,8 @@
 """Sets the signer up: its keys, the places that keep its heads, and the check that starts it all.
 
+Whoever keeps heads refuses a database that does not extend them: the signer, and an engine that
+leaves signing to another process (`engine.signing.witness`).
+
 The signing key, the list of all public keys and the last head lie in the data folder, outside of
 the database that they vouch for.
 """
@@ -7,6 +10,7 @@ the database that they vouch for.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
@@ -87,7 +91,7 @@ async def _signer(
     origin: str,
 ) -> Signer:
     keys = [SignerKey(origin, seed) for seed in seeds]
-    _remember(settings, [key.verifier for key in keys])
+    remember(settings, [key.verifier for key in keys])
     recorded = set(await recorded_keys(log))
     for key in keys:
         if key.verifier not in recorded:
@@ -145,10 +149,11 @@ def make_seed(path: Path, name: str, before: list[bytes] | None = None) -> bytes
 def trusted_keys(settings: Settings, seeds: list[bytes]) -> set[bytes]:
     """Return the raw public keys that this data folder ever signed with."""
     ours = {SignerKey("x", seed).verifier.raw for seed in seeds}
-    return ours | {key.raw for key in _remembered(settings)}
+    return ours | {key.raw for key in remembered(settings)}
 
 
-def _remembered(settings: Settings) -> list[VerifierKey]:
+def remembered(settings: Settings) -> list[VerifierKey]:
+    """Return the public keys that this data folder trusts; raises ValueError, OSError."""
     path = settings.directory / _FOLDER / _KEYS
     try:
         lines = path.read_text("utf-8").split("\n")
@@ -159,8 +164,9 @@ def _remembered(settings: Settings) -> list[VerifierKey]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _remember(settings: Settings, keys: list[VerifierKey]) -> None:
-    before = _remembered(settings)
+def remember(settings: Settings, keys: Sequence[VerifierKey]) -> None:
+    """Add public keys to those that this data folder trusts."""
+    before = remembered(settings)
     new = [key for key in keys if key not in before]
     if new:
         text = "".join(f"{key}\n" for key in [*before, *new])

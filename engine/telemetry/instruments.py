@@ -262,6 +262,12 @@ PARKED = Gauge(
     "Documents of views that stay as they were because a fold failed.",
 )
 
+UNSIGNED_AGE = Gauge(
+    "trueup.log.unsigned.age",
+    "s",
+    "How long the oldest event has waited that no signed checkpoint covers.",
+)
+
 # The world.
 
 FETCH_DURATION = Histogram(

@@ -36,3 +36,11 @@ SELECT size, origin, note FROM log_checkpoint ORDER BY size DESC LIMIT 1
 
 -- name: checkpoints
 SELECT note FROM log_checkpoint WHERE size > $1 ORDER BY size LIMIT $2
+
+-- name: unsigned
+-- How many events no checkpoint covers, and for how many seconds the first of them has waited.
+SELECT greatest(coalesce((SELECT max(position) FROM events), 0) - s.size, 0) AS events,
+    coalesce(greatest(
+        extract(epoch FROM clock_timestamp()) - (
+            SELECT recorded_at FROM events WHERE position = s.size + 1) / 1e6, 0), 0)::float8 AS seconds
+FROM (SELECT coalesce(max(size), 0) AS size FROM log_checkpoint) AS s

@@ -157,6 +157,30 @@ def test_what_one_manifest_names_another_has() -> None:
             assert volume["secret"]["secretName"] in text
 
 
+def test_the_signer_has_the_key_and_the_engine_has_none() -> None:
+    folder = DEPLOY / "kubernetes-signer"
+    (deployment,) = documents(folder / "deployment.yaml")
+    spec = deployment["spec"]["template"]["spec"]
+    (signer,) = spec["containers"]
+    given = {each["name"]: each.get("value", "postgresql://x/y") for each in signer["env"]}
+    assert accepted(given).checkpoint_url
+    assert signer["args"] == ["signer"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    (policy,) = documents(folder / "networkpolicy.yaml")
+    assert policy["spec"]["podSelector"] == deployment["spec"]["selector"]
+    assert "ingress" not in policy["spec"]
+    text = (DEPLOY / "README.md").read_text("utf-8")
+    for volume in spec["volumes"]:
+        assert "secret" not in volume or volume["secret"]["secretName"] in text
+    kustomization = (folder / "kustomization.yaml").read_text("utf-8")
+    assert "{name: TRUEUP_SIGNING, value: external}" in kustomization
+    files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+    assert {"../kubernetes", *files} == set(
+        documents(folder / "kustomization.yaml")[0]["resources"]
+    )
+
+
 PROBES = ("livenessProbe", "readinessProbe")
 
 

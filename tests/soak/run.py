@@ -80,6 +80,8 @@ async def soak(
                     await _count(scene, say)
         finally:
             await scene.stage.close()
+    if grown := scene.census.grown():
+        raise Broken(f"there is ever more of {grown}")
     for line in hold.whole(scene):
         say(line)
     say(await hold.past(scene, scene.stage.data_dir / "postgres"))

@@ -182,6 +182,23 @@ async def test_a_delayed_target_comes_when_its_time_has_come(clock: ManualClock)
         group.cancel_scope.cancel()
 
 
+async def test_times_that_were_put_forward_are_not_kept_until_they_come(clock: ManualClock) -> None:
+    queue = queue_of(clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.run_timers)
+        for _ in range(500):
+            queue.add_at(target("held"), Micros(clock.now() + 3_600_000_000))
+            queue.add_at(target("held"), Micros(clock.now() + 1_000_000))
+            await clock.advance(1)
+            assert await queue.take() == target("held")
+            queue.done(target("held"))
+        assert len(queue._later) <= 200
+        queue.add_at(target("held"), Micros(clock.now() + 3_600_000_000))
+        await clock.advance(3_601)
+        assert await queue.take() == target("held")
+        group.cancel_scope.cancel()
+
+
 async def test_a_delayed_target_waits_no_longer_when_the_clock_is_set_back() -> None:
     clock = Settable()
     queue = queue_of(clock, total=8, per_cluster=8)

@@ -18,6 +18,8 @@ DONE = {
     "sync": "A sync was requested",
     "suspend": "Suspended: nothing is corrected here until it is resumed",
     "resume": "Resumed",
+    "accept-drift": "Accepted: what this case names is left as it is until then",
+    "end-drift": "Accepted no more: what differs is corrected again",
     "unchanged": "It was suspended already; nothing was changed",
 }
 """What is said after an action, by the word in the address."""
@@ -31,7 +33,7 @@ async def act_on_target(request: web.Request) -> web.Response:
     async with api_of(request).views.snapshot() as reader:
         subject = await target_subject(reader, target, verb)
     answer = await ask(request, subject, verb, reason)
-    return _shown(answer, verb, "targets", target.project, target.label)
+    return shown_after(answer, verb, "targets", target.project, target.label)
 
 
 @routes.post("/applications/{project}/{name}/{verb:sync|suspend|resume}")
@@ -42,7 +44,7 @@ async def act_on_application(request: web.Request) -> web.Response:
     async with api_of(request).views.snapshot() as reader:
         subject = await application_subject(reader, project, name)
     answer = await ask(request, subject, verb, reason)
-    return _shown(answer, verb, "applications", project, name)
+    return shown_after(answer, verb, "applications", project, name)
 
 
 async def _reason(request: web.Request) -> str:
@@ -54,7 +56,7 @@ async def _reason(request: web.Request) -> str:
     return reason_of({"reason": form.get("reason", "")}, required=True)
 
 
-def _shown(answer: web.Response, verb: str, *place: str) -> web.Response:
+def shown_after(answer: web.Response, verb: str, *place: str) -> web.Response:
     """Turn the API's answer into the page of what was asked of, which says what was done."""
     body = msgspec.json.decode(answer.body) if isinstance(answer.body, bytes) else {}
     done = verb if body.get("changed", True) else "unchanged"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp import web
 
 from engine.http.api import api_of
@@ -13,6 +15,8 @@ from engine.http.wire import Query
 from events.vocabulary import ObjectRef
 
 routes = web.RouteTableDef()
+CASE = re.compile(r"(?:([a-z0-9.-]+)[/:])?([a-z0-9.-]+@[a-z0-9.-]+)#([0-9]{1,9})")
+"""How the command line calls a drift case: `app@cluster#number`."""
 
 
 @routes.get("/go")
@@ -23,6 +27,8 @@ async def go(request: web.Request) -> web.Response:
     query.done()
     if words.removeprefix("#").isascii() and words.removeprefix("#").isdigit():
         return see(to("events", words.removeprefix("#")))
+    if case := CASE.fullmatch(words):
+        return see(to("drift", case[1] or project, case[2], case[3]))
     problem = ""
     if words:
         try:

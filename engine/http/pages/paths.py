@@ -11,11 +11,13 @@ ROOTS = frozenset(
         "applications",
         "clusters",
         "commits",
+        "drift",
         "events",
         "go",
         "live",
         "login",
         "logout",
+        "notifications",
         "objects",
         "repositories",
         "static",
@@ -28,6 +30,7 @@ ROOTS = frozenset(
 _OF_STREAM = {
     "app": "applications",
     "cluster": "clusters",
+    "notification": "notifications",
     "repo": "repositories",
     "target": "targets",
 }
@@ -51,6 +54,12 @@ def to_stream(stream: str) -> str:
     project, _, name = rest.partition("/")
     collection = _OF_STREAM.get(kind)
     return to(collection, project, name) if collection else to("timeline", subject=stream)
+
+
+def to_case(project: str, case: str) -> str:
+    """Return the page of a drift case, by its id (`project/app@cluster#number`)."""
+    target, _, number = case.partition("/")[2].rpartition("#")
+    return to("drift", project, target, number)
 
 
 def to_object(project: str, cluster: str, ref: ObjectRef) -> str:

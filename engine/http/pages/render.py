@@ -81,6 +81,7 @@ def environment() -> jinja2.Environment:
         to=paths.to,
         to_stream=paths.to_stream,
         to_object=paths.to_object,
+        to_case=paths.to_case,
         label=paths.label,
     )
     made.filters.update(

@@ -1,4 +1,4 @@
-"""What was declared: applications, clusters, repositories; each with how it stands."""
+"""What was declared, of each kind; each with how it stands."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from projections.commits import COMMITS, CommitDocument, commit_key
 from projections.declared import DECLARED, DeclaredDocument
 from projections.desired import DESIRED, DesiredDocument
 from projections.fleet import FLEET
+from projections.notifications import NOTIFICATIONS, NotificationDocument
 from projections.projection import Projection, Reader
 from projections.sources import SOURCES, SourceDocument
 from projections.views import read_all
@@ -41,8 +42,9 @@ _VIEWS: dict[str, tuple[Projection[Any], Struct]] = {
     "Repository": (SOURCES, SourceDocument()),
     "Cluster": (CLUSTERS, ClusterDocument()),
     "Application": (DESIRED, DesiredDocument()),
+    "Notification": (NOTIFICATIONS, NotificationDocument(through=0, round=0)),
 }
-_COLLECTIONS = "applications|clusters|repositories"
+_COLLECTIONS = "applications|clusters|repositories|notifications"
 
 
 class Summary(Struct, frozen=True):
@@ -114,7 +116,7 @@ async def _summaries(
     moment: Moment, kind: str, keys: Sequence[str], at: str
 ) -> Mapping[str, Summary]:
     """Summarise the targets of each application or cluster; nothing as of the past."""
-    if at or kind == "Repository" or not keys:
+    if at or kind not in ("Application", "Cluster") or not keys:
         return {}
     reader, index = moment.reader, "application" if kind == "Application" else "cluster"
     tallies = {
@@ -207,6 +209,35 @@ async def show_repository(request: web.Request) -> web.Response:
         source=source,
         users=[found.document for found in users],
         commits=commits,
+        written=_written(declared),
+        subject=key,
+        rows=rows(reversed(events)),
+        more=len(positions) == LATEST,
+        at=at,
+        **standing,
+    )
+
+
+@routes.get("/notifications/{project}/{name}")
+async def show_notification(request: web.Request) -> web.Response:
+    """Show a notification: what it was told of, what it is told next, and what hinders it."""
+    api, query = api_of(request), Query(request)
+    project, name = request.match_info["project"], request.match_info["name"]
+    at = query.text("at").strip()
+    query.done()
+    key = stream("notification", project, name)
+    async with reading(api, at) as moment:
+        reader = moment.reader
+        declared = (await declared_document(reader, "Notification", project, key)).document
+        state = await reader.get(NOTIFICATIONS, key)
+        positions = await latest(reader, key)
+        standing = await standing_of(api, moment)
+    events = await api.log.read_at(positions)
+    return page(
+        request,
+        "notification.html",
+        declared=declared,
+        outbox=state.document if state else NotificationDocument(through=0, round=0),
         written=_written(declared),
         subject=key,
         rows=rows(reversed(events)),

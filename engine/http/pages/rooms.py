@@ -8,6 +8,7 @@ from engine.http.keeping import COUNTS, Counts
 from engine.http.pages import (
     actions,
     commit,
+    drift,
     engine,
     fleet,
     go,
@@ -36,6 +37,7 @@ def add_pages(app: web.Application, clock: Clock) -> None:
         login,
         fleet,
         target,
+        drift,
         actions,
         resources,
         commit,
