@@ -122,6 +122,7 @@ class Cluster:
             desired_body=desired_body,
             trouble=self._contact.trouble,
             contradicted=self._contradicted,
+            unseen=self._is_unseen,
         )
         self._tools = Tools(
             connection=self._connection,
@@ -339,6 +340,12 @@ class Cluster:
         """List a kind afresh whose watch did not say what the server said otherwise."""
         if watcher := self._watchers.get((api_version, kind)):
             watcher.distrust()
+
+    def _is_unseen(self, ref: ObjectRef) -> bool:
+        """Whether a kind was listed whole and is watched, and this object was never among it."""
+        watcher = self._watchers.get((ref.api_version, ref.kind))
+        is_followed = watcher is not None and watcher.is_readable and self._contact.is_connected
+        return is_followed and not self._memory.may_know(ref)
 
     def _restored(self, version: str) -> None:
         for watcher in self._watchers.values():
