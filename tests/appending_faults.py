@@ -15,6 +15,7 @@ import anyio
 import asyncpg
 
 from events import writing
+from events.connection import _Connection
 from events.event import blob
 from events.postgres import open_log
 from tests.appending import new
@@ -52,16 +53,18 @@ class Faults:
 
 def install(faults: Faults, patch: Callable[[Any, str, Any], None] = setattr) -> None:
     """Put fault points around every call of every connection."""
-    for name in CALLS:
-        original = getattr(asyncpg.Connection, name)
 
-        def wrapped(original: Any) -> Any:
-            async def call(self: Any, *arguments: Any, **options: Any) -> Any:
-                return await faults.around(self, lambda: original(self, *arguments, **options))
+    def wrapped(original: Any) -> Any:
+        async def call(self: Any, *arguments: Any, **options: Any) -> Any:
+            return await faults.around(self, lambda: original(self, *arguments, **options))
 
-            return call
+        return call
 
-        patch(asyncpg.Connection, name, wrapped(original))
+    # The pool's own kind of connection has taken what it wraps of the other when it was made.
+    for kind in (asyncpg.Connection, _Connection):
+        for name in CALLS:
+            if name in vars(kind):
+                patch(kind, name, wrapped(vars(kind)[name]))
 
 
 async def main(dsn: str, large: int, step: int, before: bool) -> None:
