@@ -19,7 +19,7 @@ from engine.objects.redact import Redactor
 from engine.people import People
 from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.process.supervise import Children
-from engine.reconcile.act import placed
+from engine.reconcile.requests import placed
 from engine.resources.duration import seconds
 from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
 from engine.sources.failure import SourceError

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import asyncpg
 
 from events import writing
 from events.connection import _Connection
@@ -52,19 +51,17 @@ class Faults:
 
 
 def install(faults: Faults, patch: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Put fault points around every call of every connection."""
+    """Put fault points around every call of every connection of a pool."""
+    for name in CALLS:
+        original = getattr(_Connection, name)
 
-    def wrapped(original: Any) -> Any:
-        async def call(self: Any, *arguments: Any, **options: Any) -> Any:
-            return await faults.around(self, lambda: original(self, *arguments, **options))
+        def wrapped(original: Any) -> Any:
+            async def call(self: Any, *arguments: Any, **options: Any) -> Any:
+                return await faults.around(self, lambda: original(self, *arguments, **options))
 
-        return call
+            return call
 
-    # The pool's own kind of connection has taken what it wraps of the other when it was made.
-    for kind in (asyncpg.Connection, _Connection):
-        for name in CALLS:
-            if name in vars(kind):
-                patch(kind, name, wrapped(vars(kind)[name]))
+        patch(_Connection, name, wrapped(original))
 
 
 async def main(dsn: str, large: int, step: int, before: bool) -> None:

@@ -43,7 +43,6 @@ def _run(config: Path | None = None, **flags: Any) -> int:
     from engine.compose import serve
     from engine.embedded.folder import EmbeddedPostgresError
     from engine.process.logs import configure
-    from engine.process.sockets import read_in_portions
     from engine.render.confine import ConfinementRefused
     from events.log import LogError
     from events.migrate import SchemaRefused
@@ -51,7 +50,6 @@ def _run(config: Path | None = None, **flags: Any) -> int:
 
     known = (LogError, ViewError, SchemaRefused, EmbeddedPostgresError, ConfinementRefused)
     configure(settings.log_level, settings.log_format)
-    read_in_portions()
     try:
         # Many short waits: the standard loop's own share of the CPU is a sixth of all.
         uvloop.run(serve(settings, ready=_ready))
