@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +18,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from benchmarks.frame import Figure, alternate, say
+from benchmarks.frame import Figure, alternate, peak_memory, say
 from benchmarks.support.history import Fleet, loaded
 from engine.audit.export import export
 from engine.audit.files import files_in
@@ -54,7 +53,6 @@ async def figures(
         size = done.checkpoint.size
         written, _ = await _bare(to, jobs)
         yield Figure("audit.export", size / seconds, "events/s", size / written, params)
-        peaks: list[float] = []
         spent: list[float] = []
         bare: list[float] = []
 
@@ -63,8 +61,7 @@ async def figures(
                 pool.submit(_spent).result()
                 began = time.perf_counter()
                 found = await anyio.to_thread.run_sync(pool.submit(_verify, to, jobs).result)
-                peaks.append(found[0])
-                spent.append(found[1])
+                spent.append(found)
                 return size / (time.perf_counter() - began)
 
         async def read() -> float:
@@ -77,7 +74,9 @@ async def figures(
         yield Figure(
             "audit.verify.cpu", size / min(spent), "events/cpu-s", size / min(bare), params
         )
-        yield Figure("audit.verify.memory", max(peaks), "MB", None, params)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak = await anyio.to_thread.run_sync(pool.submit(_peak, to).result)
+        yield Figure("audit.verify.memory", peak, "MB", None, params | {"jobs": 1})
 
 
 def say_progress(progress: object) -> None:
@@ -103,16 +102,18 @@ def _hash(files: list[Path]) -> float:
     return time.process_time() - began
 
 
-def _verify(folder: Path, jobs: int) -> tuple[float, float]:
-    """Verify; return the most memory in MB of this process or one of its crew, and seconds of CPU.
-
-    What it takes to start is in it.
-    """
+def _verify(folder: Path, jobs: int) -> float:
+    """Verify; return the seconds of CPU, those that it takes to start the crew included."""
     began = _spent()
     verify(folder, (), (), say_progress, _CLOCK, processes=jobs)
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(kind).ru_maxrss for kind in kinds) * 1024 / 1e6
-    return peak, _spent() - began
+    return _spent() - began
+
+
+def _peak(folder: Path) -> float:
+    """Verify in this process alone; return the most memory that it had resident, in MB."""
+    verify(folder, (), (), say_progress, _CLOCK)
+    # Not by getrusage: it begins with what the process had that this one was forked from.
+    return peak_memory(os.getpid())
 
 
 def _spent() -> float:
