@@ -347,7 +347,7 @@ class Deeds:
         if not response.is_success:
             return None
         version = header(response.body).resource_version
-        return Before(before.uid, version, before.entry, before.by_digest)
+        return Before(before.uid, version, before.entry, before.by_digest, altered=True)
 
     async def _moved(self, ref: ObjectRef, before: Before, path: str) -> Before | None:
         """Return new preconditions where only the status has moved on; else None."""
@@ -362,7 +362,8 @@ class Deeds:
             return None
         if not await self._observer.unmoved(entry, seen):
             return None
-        return Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
+        entry = self._memory.get(ref)
+        return Before(seen.uid, seen.version, entry, by_digest=True, altered=before.altered)
 
     async def _patch(
         self, path: str, body: dict[str, Any], *, force: bool, dry_run: bool = False
@@ -428,6 +429,8 @@ class Deeds:
 def _outcome(before: Before, seen: Look, response: Response) -> Outcome:
     if response.status == 201:
         return Outcome.CREATED
+    if before.altered:
+        return Outcome.CHANGED
     entry = before.entry
     # Not by version alone: it may have moved on through status since the entry was made.
     if entry is not None and (entry.uid, entry.body, entry.signature) == (
