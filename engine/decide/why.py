@@ -58,6 +58,11 @@ def why(situation: Situation, found: Findings | None) -> Why:
 
 def _guards(situation: Situation, found: Findings | None, shown: TargetStatus) -> Iterator[Guard]:
     yield _assigned(situation)
+    if not situation.target.assigned:
+        # There is nothing left that it should be; at most, something is still to be deleted.
+        yield from (_cluster(situation), _suspended(situation), _under_way(situation))
+        yield from (_retry(situation), _synced(situation, shown))
+        return
     yield _source(situation)
     yield _render(situation)
     yield _cluster(situation)
@@ -78,7 +83,11 @@ def _assigned(situation: Situation) -> Guard:
     target = situation.target
     if target.assigned:
         return Guard("assigned", True, f"to {target.cluster}, namespace {target.namespace}")
-    return Guard("assigned", False, target.unassigned or "no application goes there")
+    message = target.unassigned or "no application goes there"
+    hold = target.hold
+    if hold:
+        message = f"{message}; {hold.message} ({hold.code})"
+    return Guard("assigned", False, message, at=hold.at if hold else 0)
 
 
 def _source(situation: Situation) -> Guard:

@@ -47,6 +47,8 @@ class Helm:
         self._namespace = namespace
         self._env = {
             "KUBECONFIG": str(cluster.kubeconfig()),
+            # Where it keeps what it was told of the API.
+            "HOME": str(scratch),
             **{f"HELM_{what}_HOME": str(scratch / what) for what in ("CACHE", "CONFIG", "DATA")},
         }
 
@@ -122,9 +124,15 @@ async def taken_over(app: App, manager: str) -> None:
 
 async def adopted(app: App, reason: str) -> None:
     """Take over what is there, and wait for it."""
+    start = await app.product.position()
     done = await app.product.cli("adopt", app.target, "--reason", reason)
     assert done.status == 0, done
     await app.synced()
+    results = [
+        each for fact in await app.events("CorrectionApplied", start) for each in fact["results"]
+    ]
+    # Of some nothing is changed but whose it is.
+    assert {each["outcome"] for each in results} == {"changed"}, results
     diff = await app.product.call("GET", f"/v1/targets/default/{app.target}/diff")
     assert diff["differences"] == []
 
@@ -174,6 +182,20 @@ async def test_a_release_of_helm_is_taken_over_and_what_it_does_later_is_put_rig
     live = (await everything(cluster, namespace))["Deployment/podinfo"]
     assert live["spec"] == before["Deployment/podinfo"]["spec"]
     await every_decision_is_the_same(app)
+
+
+async def test_what_is_taken_over_as_it_is_counts_as_changed(
+    cluster: Cluster, product: Product, namespace: str
+) -> None:
+    settings = configmap("settings", a="1")
+    await cluster.apply(settings, manager="helm", namespace=namespace)
+    app = App(product, namespace)
+    app.commit(settings)
+    await declare(app)
+    await app.synced()
+    await adopted(app, "nothing but whose it is changes")
+    live = (await everything(cluster, namespace))["ConfigMap/settings"]
+    assert managers(live) == {"trueup"}
 
 
 SOURCES = {

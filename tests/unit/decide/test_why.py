@@ -18,7 +18,17 @@ from events.vocabulary import (
     Verb,
 )
 from projections.targets import Synced
-from tests.deciding import COMMIT, NOW, Stored, folded, observed, ref_of, situation, target
+from tests.deciding import (
+    COMMIT,
+    NOW,
+    Stored,
+    application,
+    folded,
+    observed,
+    ref_of,
+    situation,
+    target,
+)
 
 MAP = ref_of("ConfigMap")
 OTHER = ref_of("ConfigMap", "b")
@@ -110,3 +120,17 @@ def test_what_a_commit_changes_differs_since_the_commit_and_not_since_a_drift_be
     told = guard(changed, "difference")
     assert told.message == "1 changed in Git, 1 drifted fields go with it"
     assert (told.position, told.at) == (12, NOW)
+
+
+def test_what_a_withdrawn_application_leaves_until_it_is_gone_is_told() -> None:
+    stored = Stored()
+    ending = observed(stored, MAP, presence=Presence.TERMINATING)
+    left = target(assigned=False, cascade=True, unassigned="application withdrawn")
+    made = situation({}, [ending], stored, target=left, application=application(withdrawn=True))
+    held = folded(made, decide(made).facts)
+    told = why(held, findings(held))
+    assert "not gone yet" in guard(held, "assigned").message
+    assert {each.name for each in told.guards}.isdisjoint({"source", "render", "health"})
+    gone = replace(ending, presence=Presence.ABSENT)
+    after = decide(replace(held, observed={MAP.identity: gone}))
+    assert [type(fact).__name__ for fact in after.facts] == ["HoldLifted"]
