@@ -174,9 +174,11 @@ async def lift_rollback(request: web.Request) -> web.Response:
         return _acted(target, before[-1].position)
     async with api.views.snapshot() as reader:
         found = await _target(reader, target)
-    if found.document.pin is None:
+    pin = found.document.pin
+    if pin is None:
         raise conflict("not-rolled-back", f"{target.label} is not rolled back")
-    return await _say(request, target, RollbackLifted(reason))
+    lifted = RollbackLifted(reason, after_failure=pin.by_policy)
+    return await _say(request, target, lifted)
 
 
 async def _body(request: web.Request, *more: str) -> dict[str, Any]:

@@ -45,7 +45,9 @@ class Rehearser:
                 whole = await self._bodies.of(
                     plan, f"{target.project}/{target.application}", applies
                 )
-                answers = await rehearse(actions, port, whole, self._limit, anyio.Semaphore(4))
+                answers = await rehearse(
+                    actions, port, whole, lambda: self._limit, anyio.Semaphore(4)
+                )
         except BodyRefused as refused:
             raise NotRehearsed(str(refused)) from None
         except TimeoutError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -12,6 +13,8 @@ from events.vocabulary import Action, Outcome, Verb
 
 _FLEETING = "ttlSecondsAfterFinished"
 _CRD = "CustomResourceDefinition"
+Room = Callable[[], AbstractAsyncContextManager[object]]
+"""Opens a block in which one request may be sent."""
 Answers = dict[int, Answer]
 """Answers by the place of their action in the plan."""
 
@@ -45,13 +48,13 @@ async def rehearse(
     actions: Sequence[Action],
     port: ClusterPort,
     whole: Mapping[str, dict[str, Any]],
-    limit: anyio.CapacityLimiter,
+    room: Room,
     here: anyio.Semaphore,
     check_lease: Callable[[], None] = lambda: None,
 ) -> Answers:
     """Ask the server about each action by a dry run; what cannot be asked yet is SKIPPED.
 
-    `whole` has bodies by digest; `limit` bounds the requests of all targets, `here` those of this.
+    `whole` has bodies by digest; `room` bounds the requests of all targets, `here` those of this.
     """
     answers: Answers = {}
 
@@ -60,7 +63,7 @@ async def rehearse(
         if why:
             answers[index] = Answer(outcome=Outcome.SKIPPED, message=why)
             return
-        async with here, limit:
+        async with here, room():
             check_lease()
             if action.verb is Verb.DELETE:
                 answers[index] = await port.rehearse_delete(action.ref, action.uid)
@@ -77,12 +80,12 @@ async def refusals(
     actions: Sequence[Action],
     port: ClusterPort,
     whole: Mapping[str, dict[str, Any]],
-    limit: anyio.CapacityLimiter,
+    room: Room,
     here: anyio.Semaphore,
     check_lease: Callable[[], None],
 ) -> Answers:
     """Return what a plan comes to where the server would refuse some of it; else nothing."""
-    answers = await rehearse(actions, port, whole, limit, here, check_lease)
+    answers = await rehearse(actions, port, whole, room, here, check_lease)
     refused = {index for index, answer in answers.items() if _is_refusal(answer)}
     if not refused:
         return {}
