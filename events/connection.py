@@ -80,7 +80,12 @@ async def _settle(connection: Any) -> None:
     Where something was cut off, a whole statement ends what the server may be in the middle of.
     """
     if connection.is_cut_off:
-        await connection.execute("SELECT 1")
+        try:
+            await connection.execute("SELECT 1")
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
+            if not connection.is_closed():
+                raise
+            return  # the pool was terminated meanwhile, and whoever released it was cancelled
         connection.is_cut_off = False
 
 

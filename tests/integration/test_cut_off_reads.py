@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 import pytest
 
-from events.connection import make_pool
+from events.connection import _Connection, _settle, make_pool
 from projections.store import connected, transaction
 
 pytestmark = pytest.mark.anyio
@@ -61,3 +61,13 @@ async def test_cut_off_after_any_number_of_turns(dsn: str) -> None:
             await snapshot_taken(pool)
     finally:
         pool.terminate()
+
+
+async def test_one_that_is_terminated_while_it_is_settled_is_nobodys_error(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn, connection_class=_Connection)
+    connection.is_cut_off = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_settle, connection)
+        await anyio.lowlevel.checkpoint()  # its question is under way
+        connection.terminate()
+    assert connection.is_closed()
