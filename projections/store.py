@@ -115,13 +115,9 @@ class Session:
         async with transaction(self._connection, snapshot=True):
             yield
 
-    async def slots(self, views: Iterable[str], *, lock: bool = False) -> list[Slot]:
-        """Return every generation of some views, by view, generation and shard.
-
-        With `lock` nobody else moves them until the transaction ends.
-        """
-        query = QUERIES["lock_slots" if lock else "slots"]
-        rows = await self._fetch(query, list(views), self.shard)
+    async def slots(self, views: Iterable[str]) -> list[Slot]:
+        """Return every generation of some views, by view, generation and shard."""
+        rows = await self._fetch(QUERIES["slots"], list(views), self.shard)
         return [Slot(*row) for row in rows]
 
     async def prepare(self, views: Iterable[str]) -> list[Slot]:
@@ -130,7 +126,7 @@ class Session:
         Call it in a transaction: nobody else decides, and nobody moves them, until it ends.
         """
         await self._fetch(QUERIES["prepare_lock"])
-        rows = await self._fetch(QUERIES["lock_slots"], list(views), None)
+        rows = await self._fetch(QUERIES["slots"], list(views), None)
         return [Slot(*row) for row in rows]
 
     async def claim(self, slots: Collection[Slot], epoch: int) -> None:

@@ -5,17 +5,10 @@ FROM view_checkpoint
 WHERE view = ANY($1::text[]) AND ($2::smallint IS NULL OR shard = $2)
 ORDER BY view, generation, shard
 
--- name: lock_slots
--- The same, and nobody moves them until the transaction ends.
-SELECT view, generation, projection_version, live, position, epoch, shard, shards, wanted
-FROM view_checkpoint
-WHERE view = ANY($1::text[]) AND ($2::smallint IS NULL OR shard = $2)
-ORDER BY view, generation, shard
-FOR UPDATE
-
 -- name: prepare_lock
--- One at a time decides which generations there are. "TRUE".
-SELECT pg_advisory_xact_lock(1414681925, 0)
+-- One at a time decides which generations there are, and nobody moves any meanwhile. The table and
+-- not its rows: those who move them take several, in whichever order the planner likes.
+LOCK TABLE view_checkpoint IN SHARE ROW EXCLUSIVE MODE
 
 -- name: claim
 UPDATE view_checkpoint AS c SET epoch = $4
