@@ -23,6 +23,7 @@ from benchmarks.support.appending import (
     ground,
     latency,
 )
+from benchmarks.support.parts import Narrow, parts
 from events.postgres import PARTITION_SIZE
 
 _ROUNDS = 3
@@ -45,6 +46,21 @@ async def figures(seconds: float = 30.0, only: str = "") -> AsyncIterator[Figure
                     yield await _callers(it, span, callers, params)
             if only in ("", "processes_4"):
                 yield await _processes(it, span, params)
+            if only in ("", "narrow"):
+                yield await _narrow(it, span, params)
+            if it.lags:
+                yield Figure("append.signer_lag", max(it.lags), "s", None, params)
+            if only in ("", "parts"):
+                for size, rounds in ((BATCH, 20), (64, 200)):
+                    found = await parts(it, size, rounds)
+                    for part, value in found.items():
+                        name = f"append.part.{part}"
+                        yield Figure(name, value, "us/event", None, {"batch": size})
+                before = await it.log.head() - await it.signed()
+                began = time.perf_counter()
+                await it.signer.step()
+                spent = (time.perf_counter() - began) / before * 1e6
+                yield Figure("append.part.sign", spent, "us/event", None, {"events": before})
 
 
 @asynccontextmanager
@@ -56,9 +72,11 @@ async def _signing(it: Ground) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    behind = await it.log.head() - await it.signed()
     before = time.perf_counter()
     await it.signer.step()
-    say(f"  signed to the end in {time.perf_counter() - before:.2f} s")
+    it.lags.append(time.perf_counter() - before)
+    say(f"  signed the last {behind} events in {it.lags[-1]:.2f} s")
 
 
 async def _bulk(it: Ground, span: float, params: dict[str, object]) -> Figure:
@@ -172,6 +190,26 @@ async def _processes(it: Ground, span: float, params: dict[str, object]) -> Figu
 
     value, ceiling = await alternate(ours, bare, _ROUNDS)
     return Figure("append.processes_4", value, "events/s", ceiling, params | {"callers": 16})
+
+
+async def _narrow(it: Ground, span: float, params: dict[str, object]) -> Figure:
+    """What a COPY of position and payload alone comes to, beside the whole row with its indexes."""
+    async with it.bare.pool.acquire() as one, it.bare.pool.acquire() as other:
+        table = Narrow(one)
+        await table.make()
+
+        async def narrow() -> float:
+            return await _rate(span, lambda: list(batches(table.take(_AHEAD))), table.copy)
+
+        async def bare() -> float:
+            return await _rate(
+                span,
+                lambda: list(batches(it.bare.take(_AHEAD))),
+                lambda batch: it.bare.copy(other, batch),
+            )
+
+        value, ceiling = await alternate(narrow, bare, _ROUNDS)
+        return Figure("append.narrow", value, "events/s", ceiling, params | {"batch": BATCH})
 
 
 async def _four(what: str, dsn: str, span: float, partition: int) -> float:

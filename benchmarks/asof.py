@@ -9,23 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from benchmarks.frame import Figure, say
+from benchmarks.support.building import build_in_processes
 from benchmarks.support.history import Fleet, Loaded, instants, loaded
-from engine.process.clock import SystemClock
 from engine.situations import read_situation
 from events.event import Position
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.asof import as_of
 from projections.batch import Group
-from projections.build import Pace, Progress, catch_up, prepare
 from projections.fold import TargetId, target_of
-from projections.keeper import Keeper
 from projections.observed import OBSERVED
 from projections.postgres import PostgresViews
 from projections.projection import Reader
-from projections.store import Store
 from projections.views import read_all
-
-_SAID_EVERY = 20.0
 
 
 async def figures(
@@ -38,7 +33,8 @@ async def figures(
         async with loaded(Path(folder) / "postgres", fleet, events) as it:
             group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
             began = time.perf_counter()
-            await build(it, group)
+            for told in await build_in_processes(it.dsn):
+                say(f"  {told}")
             rate = events / (time.perf_counter() - began)
             yield Figure("asof.build", rate, "events/s", None, params)
             views = PostgresViews(it.pool, group)
@@ -89,20 +85,3 @@ async def _seconds(
     if not found:
         raise AssertionError("nothing was found")
     return time.perf_counter() - began
-
-
-async def build(it: Loaded, group: Group) -> None:
-    """Fold the whole history into the views that are stored."""
-    store, clock, said = Store(it.pool), SystemClock(), 0.0
-
-    def report(progress: Progress) -> None:
-        nonlocal said
-        if time.monotonic() - said > _SAID_EVERY:
-            said = time.monotonic()
-            say(f"  views at {progress.position} of {progress.head}, {progress.rate:.0f}/s")
-
-    async with store.session() as session:
-        slots = await prepare(it.log, session, group, clock, epoch=1)
-        keeper = await Keeper.open(session, group, slots, clock)
-        pace = Pace(group.views, clock, report)
-        await catch_up(it.log, keeper, Position(it.events), clock, pace)

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from benchmarks.asof import build
 from benchmarks.frame import Figure, alternate, say
+from benchmarks.support.building import build
 from benchmarks.support.history import Fleet, Loaded, loaded
 from events.codec import fact_of
 from events.event import Position
@@ -25,6 +25,7 @@ from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
 from projections.observed import OBSERVED
 from projections.projection import Projection
+from projections.store import Store
 from projections.targets import TARGETS
 
 _PAGE = 1000
@@ -51,7 +52,8 @@ async def figures(
             two, one = await alternate(lambda: _processes(it, 2), lambda: _processes(it, 1), rounds)
             yield Figure("replay.fold_2", two, "events/s", one, params | {"processes": 2})
             began = time.perf_counter()
-            await build(it, Group(DOCUMENT_VIEWS, SUBJECT_VIEWS))
+            group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
+            await build(it.log, Store(it.pool), group, Position(events))
             seconds = time.perf_counter() - began
             yield Figure("replay.rebuild", events / seconds, "events/s", None, params)
 

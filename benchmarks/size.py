@@ -6,16 +6,16 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from benchmarks.asof import build
 from benchmarks.frame import Figure
+from benchmarks.support.building import build
 from benchmarks.support.history import BEGAN, Fleet, Loaded, facts, loaded
 from engine.process.clock import SystemClock
 from events.catalog import Fact, ObservationConfirmed
-from events.event import Actor, Micros, NewEvent, StreamName
+from events.event import Actor, Micros, NewEvent, Position, StreamName
 from events.postgres import open_log
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
-from projections.store import Pool
+from projections.store import Pool, Store
 
 _LOG = ("events", "stream_head", "event_id", "blobs", "merkle_tile", "log_checkpoint")
 _VIEWS = ("view_document", "view_subject", "view_snapshot", "view_formerly", "view_parked")
@@ -38,7 +38,7 @@ async def figures(events: int = 100_000, clusters: int = 1000) -> AsyncIterator[
             yield Figure("size.wal", wal / events, "bytes/event", None, params)
             payloads = await it.pool.fetchval("SELECT sum(length(payload)) FROM events")
             yield Figure("size.payload", payloads / events, "bytes", None, params)
-            await build(Loaded(it.log, it.pool, it.dsn, fleet, events), _group())
+            await build(it.log, Store(it.pool), _group(), Position(events))
             views = await _size(it.pool, _VIEWS)
             yield Figure("size.change", (log + views) / events, "bytes", None, params)
         async with loaded(Path(folder) / "idle", Fleet(clusters, 1), 0) as it:
@@ -49,7 +49,7 @@ async def figures(events: int = 100_000, clusters: int = 1000) -> AsyncIterator[
             ]
             before = await _size(it.pool, _LOG + _VIEWS)
             await _append(it, day)
-            await build(Loaded(it.log, it.pool, it.dsn, it.fleet, len(day)), _group())
+            await build(it.log, Store(it.pool), _group(), Position(len(day)))
             grown = await _size(it.pool, _LOG + _VIEWS) - before
             yield Figure(
                 "size.idle_day", grown / 1e6, "MB", 50.0, {"clusters": clusters, "objects": 100}

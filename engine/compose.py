@@ -52,6 +52,7 @@ from engine.project import projector_of, report_build
 from engine.reconcile.assign import Assigner
 from engine.reconcile.bodies import RenderedBodies
 from engine.reconcile.reconciler import Limits, Reconciler
+from engine.reconcile.rehearser import Rehearser
 from engine.reconcile.resolve import Resolver
 from engine.render.rendering import Rendering
 from engine.settings import Settings, exports, split_listen
@@ -168,10 +169,11 @@ async def _term(
                 settings.control, settings.control_path or "", settings.control_branch or ""
             )
             await ensure_control(log, views, clock, roots_of(settings), asked)
-        mirrors, reach = _mirrors(settings), _reach(settings)
+        mirrors, reach, rehearser = _mirrors(settings), _reach(settings), Rehearser()
         api = replace(
             _api(settings, log, views, pool, clock, release, scrape, measuring.workload, people),
             doctor=Standing(settings, dsn, views, mirrors, reach, clock),
+            rehearse=rehearser.of,
         )
         await stack.enter_async_context(_serving(settings, api, ready, stop))
         with stop.working():
@@ -188,6 +190,7 @@ async def _term(
                 mirrors,
                 reach,
                 people,
+                rehearser,
             )
         await _say(log, clock, stream, EngineStopped(lease.epoch))
 
@@ -353,6 +356,7 @@ async def _work(
     mirrors: Mirrors,
     reach: ClusterSettings,
     people: People,
+    rehearser: Rehearser,
 ) -> None:
     """Follow, resolve, observe and correct, until cancelled."""
     hosts = frozenset(host.lower() for host in settings.notification_hosts)
@@ -360,11 +364,13 @@ async def _work(
         children = Children(group, clock)
         sources = RepositoryWorld(children, mirrors, log, views, clock, people)
         clusters = ClusterWorld(children, log, views, redactor, clock, reach)
+        bodies = RenderedBodies(log, views, sources, rendering)
+        rehearser.works_with(clusters, bodies)
         reconciler = Reconciler(
             log,
             views,
             clusters,
-            RenderedBodies(log, views, sources, rendering),
+            bodies,
             clock,
             limits=Limits(
                 targets=settings.concurrency_total,

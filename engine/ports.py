@@ -165,6 +165,10 @@ class Answer(Struct, frozen=True):
     """Seconds, where the server said so."""
 
 
+class NotRehearsed(Exception):
+    """What a plan would come to cannot be asked now; the message says why."""
+
+
 class KindInfo(Struct, frozen=True):
     """What discovery says of a kind."""
 
@@ -215,6 +219,14 @@ class ClusterPort(Protocol):
         self, ref: ObjectRef, uid: str, observed: str, paths: Collection[str]
     ) -> Answer:
         """Take foreign fields out, each named as a difference shows it, if they are as observed."""
+        ...
+
+    async def rehearse(self, request: ApplyRequest) -> Answer:
+        """Ask by a dry run what an apply would come to: nothing is written, nothing observed."""
+        ...
+
+    async def rehearse_delete(self, ref: ObjectRef, uid: str) -> Answer:
+        """The same of a delete."""
         ...
 
     async def established(self, name: str, timeout: float) -> bool:

@@ -130,10 +130,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
     concurrency_total: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, over all clusters")
-    ] = 64
+    ] = 256
     concurrency_per_cluster: Annotated[
         int, Meta(ge=1, le=1000, description="corrections at a time, in one cluster")
-    ] = 8
+    ] = 32
     concurrency_per_application: Annotated[
         int, Meta(ge=1, le=10_000, description="corrections at a time, of one application")
     ] = 16
@@ -482,8 +482,6 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("workers fold shards, and shards is 1, which the engine folds itself")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
-    if settings.concurrency_per_cluster > settings.concurrency_total:
-        problems.append("concurrency_per_cluster is more than concurrency_total")
     return problems
 
 

@@ -34,7 +34,7 @@ from projections.targets import TARGETS
 from projections.views import PresentReader, read_all, read_among
 
 D = TypeVar("D", bound=Struct)
-_INVENTORY_BYTES = 8 * MIB
+_INVENTORY_BYTES = 4 * MIB
 _inventory = msgspec.json.Decoder(tuple[Desired, ...])
 
 

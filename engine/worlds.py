@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import msgspec
+import orjson
 
 from engine.clusters.cluster import Cluster
 from engine.clusters.kept import KeptForms
 from engine.clusters.memory import Baseline
 from engine.clusters.settings import ClusterSettings
 from engine.notify.outbox import Means, Outbox
+from engine.objects.prepare import is_secret
 from engine.objects.redact import Redactor
 from engine.people import People
 from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.process.supervise import Children
+from engine.reconcile.requests import placed
 from engine.resources.duration import seconds
 from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
 from engine.sources.failure import SourceError
@@ -23,11 +27,14 @@ from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
 from events.catalog import NotificationReplayRequested, NotificationTestRequested
 from events.codec import fact_of
-from events.event import Event, Position, StreamName
-from events.log import EventLog
+from events.event import Digest, Event, Position, StreamName
+from events.log import EventLog, LogError
+from events.vocabulary import ObjectRef
 from projections.alerts import ALERT_TYPES, alert_of
 from projections.clusters import CLUSTERS
 from projections.declared import DeclaredDocument
+from projections.errors import ViewError
+from projections.fold import object_key
 from projections.observed import OBSERVED
 from projections.sources import SOURCES
 from projections.views import Views, read_all
@@ -154,16 +161,17 @@ class ClusterWorld:
 
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""
-
+        recorded = RecordedCluster(self._views, self._log, stream)
         cluster = Cluster(
             declared.project,
             declared.name,
             msgspec.convert(declared.spec, ClusterSpec),
             log=self._log,
             redactor=self._redactor,
-            baselines=RecordedCluster(self._views, stream),
+            baselines=recorded,
             clock=self._clock,
             settings=self._settings,
+            desired_body=recorded.applied_body,
             kept=self._kept,
         )
         await self._children.remove(stream)
@@ -220,8 +228,8 @@ _REQUESTS = frozenset({NotificationReplayRequested.__name__, NotificationTestReq
 class RecordedCluster:
     """What the log has of one cluster; implements `engine.clusters.cluster.Baselines`."""
 
-    def __init__(self, views: Views, stream: str) -> None:
-        self._views, self._stream = views, stream
+    def __init__(self, views: Views, log: EventLog, stream: str) -> None:
+        self._views, self._log, self._stream = views, log, stream
 
     async def load(self) -> list[Baseline]:
         """Return every object last recorded."""
@@ -239,6 +247,31 @@ class RecordedCluster:
             )
             for document in (found.document for found in objects)
         ]
+
+    async def applied_body(self, ref: ObjectRef) -> dict[str, Any] | None:
+        """Return the body that was last applied to an object, as it was sent.
+
+        None where it cannot be told: it was never applied, has secrets, was redacted, was sent
+        with live values in it, or the database does not answer now.
+        """
+        key = object_key(self._stream, ref.identity)
+        try:
+            async with self._views.snapshot() as reader:
+                found = await reader.get(OBSERVED, key)
+            applied = found.document.applied if found else None
+            if applied is None or applied.left:
+                return None
+            digest = Digest(applied.desired)
+            stored = (await self._log.blobs([digest])).get(digest)
+        except (LogError, ViewError) as error:
+            logger.info("what was applied to %s cannot be told: %s", ref, error)
+            return None
+        body = orjson.loads(stored) if stored is not None else None
+        # A hook is sent under another name than the one it was rendered with; of a Secret hashes
+        # are stored.
+        if body is None or is_secret(body) or body["metadata"]["name"] != ref.name:
+            return None
+        return placed(body, ref.namespace)
 
     async def kinds(self) -> dict[tuple[str, str], str]:
         """Return each kind last recorded: "" readable, else the code."""

@@ -32,7 +32,7 @@ class Prepared(Struct, frozen=True, gc=False):
     payload: bytes
 
 
-class Command(Struct, frozen=True):
+class Command(Struct, frozen=True, gc=False):
     """One append: all of its events or none. `size` is in bytes, bodies included."""
 
     events: tuple[Prepared, ...]
@@ -77,7 +77,7 @@ class Row(Struct, frozen=True, gc=False):
         return *said, item.payload
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """Where a stream was, and where it goes."""
 
     base: Version
@@ -137,6 +137,23 @@ def decide(commands: Sequence[Command], state: State) -> Decision:
                 )
         outcomes.append(outcome)
     return Decision(rows, _heads(rows, state.versions), outcomes)
+
+
+def needed(commands: Sequence[Command]) -> dict[StreamName, Version | None]:
+    """Return the version that each stream must have before these commands; None for any.
+
+    What the first event says that expects something; whether the others agree is for `decide`.
+    """
+    found: dict[StreamName, Version | None] = {}
+    before: dict[StreamName, int] = {}
+    for command in commands:
+        for item in command.events:
+            new = item.new
+            number = before.get(new.stream, 0)
+            before[new.stream] = number + 1
+            if found.setdefault(new.stream, None) is None and new.expected is not None:
+                found[new.stream] = Version(new.expected - number)
+    return found
 
 
 def _distinct(commands: Sequence[Command]) -> bool:

@@ -33,7 +33,7 @@ ABSENT = Version(0)
 """The version of a stream that has no event yet."""
 
 
-class NewEvent(Struct, frozen=True, kw_only=True):
+class NewEvent(Struct, frozen=True, kw_only=True, gc=False):
     """An event that asks to be appended.
 
     `expected` is the version that the stream must have just before this event; None asks for no

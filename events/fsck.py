@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import asyncpg
 from msgspec import Struct
 
-from events.catalog import ActorForgotten, DesiredRendered, Fact, ObjectsObserved
+from events.catalog import ActorForgotten, BodyRedacted, DesiredRendered
 from events.codec import CodecError, UnknownFact, fact_of
 from events.connection import translated
 from events.entry import event_leaf
 from events.event import Actor, Event, EventId, Micros, Position, StreamName, Version
 from events.log import EventLog
+from events.naming import listed, named, redacted_in
 from events.note import Checkpoint, NoteWrong, VerifierKey, open_checkpoint
 from events.proofs import recorded_keys
 from events.queries import load
@@ -72,6 +73,8 @@ class LogCheck:
         self._pool, self._log, self._told = pool, log, told
         self._last: dict[str, tuple[int, int]] = {}
         self._named: set[bytes] = set()
+        self._lists: set[bytes] = set()
+        self._redacted: set[bytes] = set()
         self._forgotten: set[str] = set()
         self._edge: Edge | None = Edge()
         self._recorded_at = 0
@@ -135,7 +138,11 @@ class LogCheck:
             self.tally.unknown += 1
         if isinstance(fact, ActorForgotten):
             self._forgotten.add(fact.actor)
-        self._named.update(named(fact))
+        if isinstance(fact, BodyRedacted):
+            self._redacted.add(_raw(redacted_in(event.stream)))
+        if isinstance(fact, DesiredRendered):
+            self._lists.add(_raw(fact.objects))
+        self._named.update(map(_raw, named(fact)))
 
     # Proofs.
 
@@ -206,7 +213,12 @@ class LogCheck:
                 self.tally.bodies += 1
                 if body is None:
                     self.tally.erased += 1
+                    if digest not in self._redacted:
+                        what = "it is erased, and no event says that it was redacted"
+                        yield Finding("body-erased", name, what, RESTORE)
                     continue
+                if digest in self._lists:
+                    self._named.update(map(_raw, listed(body)))
                 if hashlib.sha256(body).digest() != digest:
                     yield Finding("body", name, "it is not the body of this digest", RESTORE)
                 elif len(body) != size:
@@ -225,24 +237,8 @@ class LogCheck:
                 return await connection.fetch(SQL[query], *arguments)
 
 
-def named(fact: Fact) -> Iterator[bytes]:
-    """Yield the digests of the bodies that a fact names, and that are kept for it."""
-    match fact:
-        case DesiredRendered():
-            yield from _raw(fact.objects)
-        case ObjectsObserved():
-            for seen in fact.objects:
-                yield from _raw(seen.body)
-                yield from _raw(seen.kept)
-    for result in getattr(fact, "results", ()):
-        yield from _raw(result.kept)
-        if result.observed is not None:
-            yield from _raw(result.observed.body)
-
-
-def _raw(digest: str | None) -> Iterator[bytes]:
-    if digest:
-        yield bytes.fromhex(digest.removeprefix("sha256:"))
+def _raw(digest: str) -> bytes:
+    return bytes.fromhex(digest.removeprefix("sha256:"))
 
 
 def _checked(note: str, size: int, root: bytes, keys: list[VerifierKey]) -> Iterator[Finding]:

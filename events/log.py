@@ -51,7 +51,7 @@ class LogCorrupt(LogError):
     code = "log-corrupt"
 
 
-class Appended(Struct, frozen=True):
+class Appended(Struct, frozen=True, gc=False):
     """Where events went: `positions[i]` and `versions[i]` are those of the i-th event given."""
 
     positions: tuple[Position, ...]

@@ -177,6 +177,20 @@ class Edge:
             self._add(0, leaf, full)
         return full
 
+    def add_tile(self, root: bytes) -> list[FullTile]:
+        """Add a full tile of leaves by its root; return the tiles above that are full now.
+
+        Raises ValueError where the tree does not end with a full one.
+        """
+        if self.size % WIDTH:
+            raise ValueError(f"a full tile cannot follow {self.size} leaves")
+        full: list[FullTile] = []
+        self.size += WIDTH
+        if not self.levels:
+            self.levels.append([])
+        self._add(1, root, full)
+        return full
+
     def _add(self, level: int, node: bytes, full: list[FullTile]) -> None:
         if level == len(self.levels):
             self.levels.append([])

@@ -34,7 +34,8 @@ class ObjectRef(Struct, frozen=True, order=True):
     @property
     def identity(self) -> str:
         """`group/Kind|namespace|name`: what stays the same across API versions."""
-        return f"{self.group}/{self.kind}|{self.namespace}|{self.name}"
+        group, slash, _ = self.api_version.partition("/")
+        return f"{group if slash else ''}/{self.kind}|{self.namespace}|{self.name}"
 
     def __str__(self) -> str:
         place = f"{self.namespace}/" if self.namespace else ""

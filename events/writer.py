@@ -1,5 +1,8 @@
 """Group commit: whatever queued up while one batch committed is the next batch. No timer.
 
+The next batch is sent before those of the last one are told, so that the server works on the one
+while they go on and queue what they have next.
+
 What is known of the log from the last batch serves to work out the next one, and one statement
 checks it under the log's lock and writes: one round trip. Where it does not hold (another engine
 appended, a retry, a refusal to be sure of), the lock is taken first and everything looked up.
@@ -17,20 +20,22 @@ from anyio.lowlevel import checkpoint
 from asyncpg.pool import PoolConnectionProxy
 
 from events import blobs as bodies
-from events.batching import Command, Decision, Known, State, decide
+from events.batching import Command, Decision, Known, State, decide, needed
 from events.connection import HEARING, ConnectionLost, Stale, discard, translated
 from events.event import START, EventId, Position, StreamName, Version
 from events.limits import digest_bytes, made_at
 from events.log import Appended, LogError, LogUnavailable
 from events.queries import load
-from events.writing import write
+from events.writing import LARGE, write, write_behind
 
 SQL = load("events", "log.sql")
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 16 * 2**20
 """A batch takes no further command beyond these."""
-_REMEMBER = 100_000
-"""Streams and digests that are remembered, so that they need not be asked for."""
+_SPLIT = 32
+"""Callers from which on a batch is told in two halves, so that the first can queue the next."""
+_REMEMBER, _REMEMBER_BODIES = 100_000, 20_000
+"""Streams, and digests of bodies, that are remembered, so that they need not be asked for."""
 _log = logging.getLogger(__name__)
 Outcome = Appended | LogError
 Measure = Callable[[int, float], None]
@@ -72,6 +77,8 @@ class Writer:
         self._committed, self._measure = committed, measure
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._queue: list[_Pending] = []
+        self._owed: list[tuple[_Pending, Outcome]] = []
+        """What was decided, and not told yet."""
         self._due = asyncio.Event()
         self._closed = False
         self._room = Position(0)
@@ -110,15 +117,38 @@ class Writer:
                     if self._measure is not None:
                         events = sum(len(pending.command.events) for pending in batch)
                         self._measure(events, anyio.current_time() - began)
-                # Let those who were answered queue what they have next.
-                await checkpoint()
+                await self._answer()
         finally:
             self._closed = True
+            self._tell()
             for pending in self._queue:
                 pending.settle(LogUnavailable("the log was closed: the engine is stopping"))
             self._queue.clear()
             with anyio.CancelScope(shield=True):
                 await self._disconnect()
+
+    async def _answer(self) -> None:
+        """Have those whose commands are decided told: once the next batch is on its way.
+
+        Where nobody waits, half of them are told first: what they queue is the next batch. Where
+        others append too, all are: the log's lock is what is scarce, and not the server's time.
+        """
+        if self._is_shared:
+            self._tell()
+            await checkpoint()
+            return
+        if not self._queue:
+            half = len(self._owed) // 2 if len(self._owed) >= _SPLIT else 0
+            self._tell(half)
+            await checkpoint()
+        asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self, keep: int = 0) -> None:
+        """Tell all but the last `keep` of those who are owed an answer."""
+        number = len(self._owed) - keep
+        for pending, outcome in self._owed[:number]:
+            pending.settle(outcome)
+        del self._owed[:number]
 
     def _take(self) -> list[_Pending]:
         taken: list[_Pending] = []
@@ -141,17 +171,16 @@ class Writer:
             outcomes = await self._write([pending.command for pending in batch])
         except LogUnavailable as error:
             for pending in batch:
-                pending.settle(LogUnavailable(str(error)))
+                self._owed.append((pending, LogUnavailable(str(error))))
         except LogError as error:
             # Something in it that the database does not take: find out whose it is.
             if len(batch) == 1:
-                batch[0].settle(error)
+                self._owed.append((batch[0], error))
             else:
                 for pending in batch:
                     await self._commit([pending])
         else:
-            for pending, outcome in zip(batch, outcomes, strict=True):
-                pending.settle(outcome)
+            self._owed += zip(batch, outcomes, strict=True)
 
     async def _write(self, commands: Sequence[Command]) -> list[Outcome]:
         try:
@@ -169,6 +198,8 @@ class Writer:
                 outcomes = None
                 if not self._is_shared:
                     outcomes = await self._presume(connection, commands)
+                if outcomes is None and self._is_shared:
+                    outcomes = await self._behind(connection, commands)
                 if outcomes is None:
                     outcomes = await self._look_first(connection, commands)
                 return outcomes
@@ -209,7 +240,7 @@ class Writer:
         if any(isinstance(outcome, LogError) for outcome in decision.outcomes):
             self._forget()
             return None  # perhaps only what is known is out of date
-        await self._make_room(connection, decision)
+        await self._make_room(connection, decision.rows[-1].position)
         oldest = made_at(min([row.prepared.new.event_id for row in decision.rows]))
         try:
             with translated():
@@ -218,12 +249,47 @@ class Writer:
                     connection, self._seen, decision, oldest=oldest, fresh=fresh
                 )
         except Stale:
-            recorded = None
+            self._forget()
+            return None
         if recorded is None:
             self._forget()
+            self._is_shared = True
             return None
         self._stored.update(fresh)
         self._note(decision, recorded)
+        return decision.outcomes
+
+    async def _behind(
+        self, connection: PoolConnectionProxy[asyncpg.Record], commands: Sequence[Command]
+    ) -> list[Outcome] | None:
+        """Write a small batch behind whatever others appended; None where it is to be looked up.
+
+        The log is locked for one statement, and not for our round trips.
+        """
+        at = needed(commands)
+        presumed = {stream: Version(version or 0) for stream, version in at.items()}
+        decision = decide(commands, State(START, self._now, presumed, {}))
+        if any(isinstance(outcome, LogError) for outcome in decision.outcomes):
+            return None
+        if len(decision.rows) >= LARGE:
+            return None
+        oldest = made_at(min([row.prepared.new.event_id for row in decision.rows]))
+        fresh = self._fresh(commands)
+        await self._make_room(connection, self._last + len(decision.rows))
+        try:
+            with translated():
+                placed = await write_behind(
+                    connection, self._last, self._room, decision, at, oldest=oldest, fresh=fresh
+                )
+        except Stale:
+            return None
+        if placed is None:
+            return None
+        decision = decide(commands, State(placed.base, self._now, placed.versions, {}))
+        self._stored.update(fresh)
+        self._is_shared = placed.base != self._last
+        self._versions.clear()  # others may have moved on any other stream
+        self._note(decision, placed.recorded)
         return decision.outcomes
 
     async def _look_first(
@@ -241,7 +307,7 @@ class Writer:
             state = await self._lock_and_look(connection, list(streams), ids)
             decision = decide(commands, state)
             if decision.rows:
-                await self._make_room(connection, decision)
+                await self._make_room(connection, decision.rows[-1].position)
                 recorded = await self._append(connection, state.position, decision)
                 if recorded is None:
                     raise LogError("the log moved on under its lock: somebody writes around it")
@@ -277,11 +343,9 @@ class Writer:
                     found[digest] = blob.body
         return found
 
-    async def _make_room(
-        self, connection: PoolConnectionProxy[asyncpg.Record], decision: Decision
-    ) -> None:
-        """Make partitions until a whole one is empty ahead."""
-        until = decision.rows[-1].position + self._partition_size
+    async def _make_room(self, connection: PoolConnectionProxy[asyncpg.Record], last: int) -> None:
+        """Make partitions until a whole one is empty ahead of a position."""
+        until = last + self._partition_size
         if until > self._room:
             self._room = await connection.fetchval(
                 SQL["add_partitions"], until, self._partition_size
@@ -304,7 +368,7 @@ class Writer:
         self._now = recorded
         if len(self._versions) > _REMEMBER:
             self._versions.clear()
-        if len(self._stored) > _REMEMBER:
+        if len(self._stored) > _REMEMBER_BODIES:
             self._stored.clear()
         if decision.rows:
             self._seen = self._last = decision.rows[-1].position

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
 from events.batching import Decision
-from events.event import Position
+from events.event import Position, StreamName, Version
 from events.limits import REMEMBERED
 from events.migrate import AnyConnection
 from events.queries import load
@@ -17,6 +19,7 @@ from events.queries import load
 SQL = load("events", "log.sql")
 LARGE = 100
 """Events from which on COPY is the quicker way, though it takes more round trips."""
+_BEFORE_TEXT = "\x1f"
 _COLUMNS = (
     "position",
     "stream",
@@ -32,6 +35,14 @@ _COLUMNS = (
     "traceparent",
     "payload",
 )
+
+
+class Placed(Struct, frozen=True):
+    """Where a batch came to lie: behind `base`, its streams before it at `versions`."""
+
+    recorded: int
+    base: Position
+    versions: Mapping[StreamName, Version]
 
 
 async def write(
@@ -56,6 +67,47 @@ async def write(
         return await _by_copy(connection, base, decision, oldest, fresh)
 
 
+async def write_behind(
+    connection: AnyConnection,
+    hint: Position,
+    room: Position,
+    decision: Decision,
+    needed: Mapping[StreamName, Version | None],
+    *,
+    oldest: int,
+    fresh: Mapping[bytes, bytes],
+) -> Placed | None:
+    """Write a small decision behind whatever is there; None where that cannot be.
+
+    The decision was made as if the log ended at 0 and each stream were at the version that is
+    needed, at 0 where any will do. `hint` is a position that is there, `room` the first that may
+    have no partition. Raises as `write`.
+    """
+    heads = decision.heads.values()
+    owners = {stream: number for number, stream in enumerate(decision.heads, 1)}
+    rows = decision.rows
+    bases = [needed[stream] for stream in decision.heads]
+    (row,) = await connection.fetch(
+        SQL["append_behind"],
+        hint,
+        room,
+        oldest,
+        REMEMBERED,
+        list(fresh),
+        list(fresh.values()),
+        _texts(decision.heads),
+        _numbers(["NULL" if base is None else base for base in bases]),
+        _numbers([head.version - head.base for head in heads]),
+        _numbers([head.position for head in heads]),
+        _numbers([owners[row.prepared.new.stream] for row in rows]),
+        _numbers([row.version - (needed[row.prepared.new.stream] or 0) for row in rows]),
+        *_columns(decision),
+    )
+    if row[0] is None:
+        return None
+    return Placed(row[0], Position(row[1]), dict(zip(decision.heads, row[2], strict=True)))
+
+
 async def _by_statement(
     connection: AnyConnection,
     base: Position,
@@ -63,8 +115,6 @@ async def _by_statement(
     oldest: int,
     fresh: Mapping[bytes, bytes],
 ) -> int | None:
-    items = [row.prepared for row in decision.rows]
-    news = [item.new for item in items]
     heads = decision.heads.values()
     recorded: int | None = await connection.fetchval(
         SQL["append"],
@@ -73,23 +123,32 @@ async def _by_statement(
         REMEMBERED,
         list(fresh),
         list(fresh.values()),
-        list(decision.heads),
+        _texts(decision.heads),
         _numbers([head.base for head in heads]),
         _numbers([head.version for head in heads]),
         _numbers([head.position for head in heads]),
-        [new.stream for new in news],
+        _texts([row.prepared.new.stream for row in decision.rows]),
         _numbers([row.version for row in decision.rows]),
-        [new.event_id for new in news],
-        [item.type for item in items],
-        _numbers([item.schema for item in items]),
-        _numbers([new.occurred_at for new in news]),
-        [new.actor for new in news],
-        _numbers(["NULL" if new.causation is None else new.causation for new in news]),
-        [new.correlation for new in news],
-        [new.traceparent for new in news],
-        [item.payload for item in items],
+        *_columns(decision),
     )
     return recorded
+
+
+def _columns(decision: Decision) -> tuple[object, ...]:
+    """Return what both statements take of the events behind their streams and versions."""
+    items = [row.prepared for row in decision.rows]
+    news = [item.new for item in items]
+    return (
+        [new.event_id for new in news],
+        _texts([item.type for item in items]),
+        _numbers([item.schema for item in items]),
+        _numbers([new.occurred_at for new in news]),
+        _texts([new.actor for new in news]),
+        _numbers(["NULL" if new.causation is None else new.causation for new in news]),
+        _texts([new.correlation for new in news]),
+        _texts([new.traceparent for new in news]),
+        [item.payload for item in items],
+    )
 
 
 async def _by_copy(
@@ -140,6 +199,14 @@ async def _by_copy(
     await connection.copy_records_to_table("event_id", records=ids, columns=("id", "position"))
     await connection.copy_records_to_table("events", records=events, columns=_COLUMNS)
     return recorded
+
+
+def _texts(values: Iterable[str]) -> str:
+    """Write texts as one, for log.sql to cut up: none of them has a control character.
+
+    As with numbers, the driver takes longer to encode a list.
+    """
+    return _BEFORE_TEXT.join(["", *values])
 
 
 def _numbers(values: Iterable[int | str]) -> str:

@@ -1,14 +1,13 @@
 """A batch of events folded into the documents of several views at once.
 
-Pure: `plan` says which documents are needed, the caller loads them, `fold` says what to store. A
-fact is decoded once, and only if some view wants its type. A fold that raises parks its document
-(or, where the document is not known, the stream for that view); everything else goes on.
+Pure: `plan` says which documents are needed, the caller loads them, and `folding` says what to
+store. A fact is decoded once, and only if some view wants its type.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from enum import StrEnum
 from typing import Any, TypeGuard, cast
 
@@ -106,27 +105,18 @@ class Step(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """The steps of a batch in log order. `touched` are the (view, key) of documents to load.
-
-    `names` are the (view, scope, name) of what may be parked.
-    """
+    """The steps of a batch in log order. `touched` are the (view, key) of documents to load."""
 
     steps: list[Step]
     touched: dict[tuple[str, str], None]
-    names: dict[tuple[str, Scope, str], None]
+
+    def names(self) -> set[tuple[str, Scope, str]]:
+        """Return the (view, scope, name) of what may be parked."""
+        streams = {(step.view, Scope.STREAM, str(step.event.stream)) for step in self.steps}
+        return streams | {(view, Scope.KEY, key) for view, key in self.touched}
 
 
 ParkedNames = Set[tuple[str, Scope, str]]
-
-
-class _Cell(Struct):
-    """A document in the middle of a fold; `row` is its stored form, None where nothing changed."""
-
-    document: Struct | None
-    index: tuple[str | None, ...] = ()
-    tail: int = 0
-    row: Row | None = None
-    changed: bool = False
 
 
 class Group:
@@ -173,7 +163,7 @@ class Group:
 
     def plan(self, events: Iterable[Event]) -> Plan:
         """Name what a batch of events touches."""
-        plan = Plan([], {}, {})
+        plan = Plan([], {})
         for event in events:
             wanting = self._wanting(event.type)
             if not wanting:
@@ -186,24 +176,10 @@ class Group:
             for name in wanting:
                 step = self._step(name, event, fact, problem)
                 plan.steps.append(step)
-                plan.names[name, Scope.STREAM, event.stream] = None
                 if name in self.documents:
                     for key in step.keys:
                         plan.touched[name, key] = None
-                        plan.names[name, Scope.KEY, key] = None
         return plan
-
-    def fold(
-        self,
-        plan: Plan,
-        stored: Mapping[tuple[str, str], Stored],
-        parked: ParkedNames = frozenset(),
-    ) -> Changes:
-        """Fold a planned batch into the documents that it touches, as they were before it.
-
-        `stored` has those of `plan.touched` that exist, `parked` those of `plan.names` that are.
-        """
-        return _Fold(self, stored, parked).run(plan)
 
     def row(self, view: str, key: str, position: Position, document: Struct, tail: int = 0) -> Row:
         """Return a document as it is stored. Raises ValueError or TypeError where it cannot be."""
@@ -241,7 +217,7 @@ class Group:
         projection = self.documents.get(name)
         if projection is None:
             name_keys = self.subjects[name].subjects
-        elif isinstance(fact, UnknownFact):
+        elif type(fact) is UnknownFact:
             # To fold it as if nothing had happened would be silently wrong.
             problem = f"{event.type} has schema {event.schema}, which only a later release knows"
             return Step(name, event, None, (), problem)
@@ -252,106 +228,8 @@ class Group:
             for key in keys:
                 check_text(key)
         except Exception as error:  # noqa: BLE001 - whatever a fold raises parks its stream only
-            return Step(name, event, None, (), _describe(name_keys, error))
+            return Step(name, event, None, (), describe(name_keys, error))
         return Step(name, event, fact, keys)
-
-
-class _Fold:
-    """One pass over a plan."""
-
-    def __init__(
-        self, group: Group, stored: Mapping[tuple[str, str], Stored], parked: ParkedNames
-    ) -> None:
-        self._group, self._stored, self._parked = group, stored, set(parked)
-        self._cells: dict[tuple[str, str], _Cell] = {}
-        self._changes = Changes([], [], [], [], [], {})
-
-    def run(self, plan: Plan) -> Changes:
-        """Return the changes."""
-        for step in plan.steps:
-            view, event = step.view, step.event
-            if view in self._group.subjects:
-                self._file(step)
-            elif (view, Scope.STREAM, event.stream) not in self._parked:
-                if step.fact is None:
-                    self._park(step, Scope.STREAM, event.stream, step.problem)
-                else:
-                    for key in step.keys:
-                        if (view, Scope.KEY, key) not in self._parked:
-                            self._apply(step, key, step.fact)
-        for place, cell in self._cells.items():
-            if cell.row is not None:
-                self._changes.rows.append(cell.row)
-            elif cell.changed and place in self._stored:
-                self._changes.gone.append(place)
-        return self._changes
-
-    def _file(self, step: Step) -> None:
-        # Entries do not build on each other: what follows an event that failed is filed as ever.
-        if step.fact is None:
-            if (step.view, Scope.STREAM, step.event.stream) not in self._parked:
-                self._park(step, Scope.STREAM, step.event.stream, step.problem)
-            return
-        self._changes.filed.extend(
-            (step.view, subject, step.event.position) for subject in step.keys
-        )
-
-    def _apply(self, step: Step, key: str, fact: Fact) -> None:
-        projection, position = self._group.documents[step.view], step.event.position
-        doing: Callable[..., Any] = projection.document
-        row = None
-        try:
-            cell = self._cell(step.view, key)
-            doing = projection.apply
-            document = projection.apply(key, cell.document, step.event, fact)
-            if document is not None:
-                # Stored and read again after every event, though the batch stores only the last:
-                # so it makes no difference where one batch ends and the next begins.
-                doing = projection.index
-                tail = (cell.tail + 1) % projection.snapshot_every
-                row = self._group.row(step.view, key, position, document, tail)
-                document = self._group.decode(step.view, row.document)
-        except Exception as error:  # noqa: BLE001 - whatever a fold raises parks its document only
-            self._park(step, Scope.KEY, key, _describe(doing, error))
-            return
-        self._remember(step, key, cell, row)
-        cell.document, cell.row, cell.changed = document, row, True
-        cell.index, cell.tail = (row.index, row.tail) if row else ((), 0)
-
-    def _remember(self, step: Step, key: str, cell: _Cell, row: Row | None) -> None:
-        """Keep what the past can be read from, of a document that `row` takes the place of."""
-        if row is not None and row.tail == 0:
-            self._snapshot(step, key, row.document)
-        elif row is None and cell.document is not None:
-            self._snapshot(step, key, None)
-        now = row.index if row else ()
-        projection = self._group.documents[step.view]
-        for column, name in enumerate(projection.indexes[: len(cell.index)]):
-            value = cell.index[column]
-            if value is None or name in projection.present_only:
-                continue
-            if value != (now[column] if now else None):
-                self._changes.formerly[step.view, column, value, key] = None
-
-    def _snapshot(self, step: Step, key: str, document: bytes | None) -> None:
-        self._changes.snapshots.append(Snapshot(step.view, key, step.event.position, document))
-
-    def _cell(self, view: str, key: str) -> _Cell:
-        cell = self._cells.get((view, key))
-        if cell is None:
-            stored = self._stored.get((view, key))
-            if stored is None:
-                cell = _Cell(None)
-            else:
-                document = self._group.decode(view, stored.document)
-                index = tuple(self._group.documents[view].index(document))
-                cell = _Cell(document, index, stored.tail)
-            self._cells[view, key] = cell
-        return cell
-
-    def _park(self, step: Step, scope: Scope, name: str, message: str) -> None:
-        self._parked.add((step.view, scope, name))
-        self._changes.parked.append(Parked(step.view, scope, name, step.event.position, message))
 
 
 def is_subject_index(view: Projection[Any] | SubjectIndex) -> TypeGuard[SubjectIndex]:
@@ -373,7 +251,8 @@ def check_text(text: str) -> None:
         raise ValueError(f"a key, indexed value or subject has more than {TEXT_LIMIT} bytes")
 
 
-def _describe(doing: Callable[..., Any], error: Exception) -> str:
+def describe(doing: Callable[..., Any], error: Exception) -> str:
+    """Say what failed, and where, in a line that can be stored."""
     where = ""
     frames = traceback.extract_tb(error.__traceback__)
     if frames:

@@ -75,24 +75,33 @@ class Pace:
 
 
 async def catch_up(
-    log: EventLog, keeper: Keeper, until: Position, clock: Clock, pace: Pace
+    log: EventLog,
+    keeper: Keeper,
+    until: Position,
+    clock: Clock,
+    pace: Pace,
+    stored: Callable[[Position], None] = lambda _: None,
 ) -> None:
     """Fold what lies between where the views of `keeper` are and a position that the log has.
 
-    Raises what `Keeper.advance` and `EventLog.read` raise.
+    They are stored now and then, and at the end: `stored` is told. Raises what `Keeper.advance`
+    and `EventLog.read` raise.
     """
     size = BatchSize()
     while keeper.position < until:
         began = clock.monotonic()
-        events = await log.read(keeper.position, min(size.limit, until - keeper.position))
+        events = await log.read(keeper.folded, min(size.limit, until - keeper.folded))
         if not events:
             raise LogCorrupt(
                 f"the views are to be built up to position {until}, and the log ends at "
-                f"{keeper.position}: it is not the log that they were folded from"
+                f"{keeper.folded}: it is not the log that they were folded from"
             )
-        await keeper.advance(events)
+        full = await keeper.fold(events)
         size.learn(events, clock.monotonic() - began)
-        pace.step(len(events), keeper.position, until)
+        if full or keeper.folded == until:
+            await keeper.store()
+            stored(keeper.position)
+        pace.step(len(events), keeper.folded, until)
 
 
 async def lay_out(session: Session, group: Group, shards: int, epoch: int) -> bool:

@@ -12,6 +12,7 @@ from events.event import START, Position
 from events.fsck import Finding, Told
 from events.log import EventLog
 from projections.batch import Changes, Group, Stored
+from projections.folding import fold
 from projections.store import Session, Slot
 
 _EVENTS = 1000
@@ -73,7 +74,7 @@ class ViewCheck:
             events = await self._log.read(at, min(_EVENTS, until - at))
             plan = group.plan(events)
             stored = {key: found for key in plan.touched if (found := self._documents.get(key))}
-            changes = group.fold(plan, stored, parked)
+            changes = fold(group, plan, stored, parked)
             parked.update((each.view, each.scope, each.name) for each in changes.parked)
             self._keep(changes)
             async for finding in self._entries(slots, changes.filed):

@@ -14,11 +14,17 @@ from events.log import EventLog, IdReused, LogCorrupt
 from projections.batch import Group, Parked
 from projections.clock import Clock
 from projections.errors import FencedOut
+from projections.folding import Folding
 from projections.shards import part_of
 from projections.store import Session, Slot, Slots, Untold
 
 ACTOR = Actor("engine:views")
 """Who says that a fold failed."""
+BUFFER = 24 * 2**20
+"""Bytes that are folded of the past before they are stored; in memory they take about the double.
+
+The more it is, the fewer times a document is written on the way: a killed build repeats so much.
+"""
 
 
 class Keeper:
@@ -33,6 +39,7 @@ class Keeper:
         self._session, self._group, self._clock = session, group, clock
         self._slots, self._any_parked = dict(slots), any_parked
         self._news = any_parked
+        self._folding, self._folded = Folding(group), self.position
 
     @classmethod
     async def open(cls, session: Session, group: Group, slots: Slots, clock: Clock) -> Keeper:
@@ -47,16 +54,32 @@ class Keeper:
 
     @property
     def position(self) -> Position:
-        """The position that all views have reached."""
+        """The position that all views have reached, as stored."""
         return next(iter(self._slots.values())).position
+
+    @property
+    def folded(self) -> Position:
+        """The position up to which events are folded, though not all may be stored yet."""
+        return self._folded
 
     async def advance(self, events: Sequence[Event]) -> None:
         """Fold the events that follow the position, and store what comes of it, all at once.
 
         Raises `FencedOut` where somebody else moved the views, `LogCorrupt` on a hole.
         """
-        position = self.position
-        for place, event in enumerate(events, start=position + 1):
+        await self.store()
+        await self.fold(events)
+        await self.store()
+        while self.position < events[-1].position:
+            await self.fold(events)
+            await self.store()
+
+    async def fold(self, events: Sequence[Event]) -> bool:
+        """Fold the events that follow `folded`; return whether there is enough of it to `store`.
+
+        Raises what `advance` raises.
+        """
+        for place, event in enumerate(events, start=self._folded + 1):
             if event.position != place:
                 raise LogCorrupt(
                     f"after position {place - 1} the log goes on at {event.position}: a hole; "
@@ -67,18 +90,32 @@ class Keeper:
         if shards > 1 and self._session.shard is not None:
             subjects = frozenset(self._group.subjects)
             plan = part_of(plan, self._session.shard, shards, subjects)
-        to = events[-1].position
-        while True:
-            stored, parked = await self._session.load(
-                self._slots, plan, any_parked=self._any_parked
-            )
-            changes = self._group.fold(plan, stored, parked)
-            event_ids = [self._clock.event_id() for _ in changes.parked]
-            if await self._session.save(self._slots, to, changes, event_ids):
-                break
-            # Either a rebuild put another generation in the place of one, or we were fenced out.
+        unread = self._folding.unread(plan)
+        stored, parked = await self._session.load(
+            self._slots, plan, unread, any_parked=self._any_parked
+        )
+        self._folding.step(plan, stored, parked)
+        self._folded = events[-1].position
+        return self._folding.size >= BUFFER
+
+    async def store(self) -> None:
+        """Store what was folded, all at once.
+
+        Where a rebuild put another generation in the place of one, nothing is, and it has to be
+        folded again: `folded` goes back to `position`. Raises `FencedOut` where somebody else
+        moved the views.
+        """
+        if self._folded == self.position:
+            return
+        folding, to = self._folding, self._folded
+        self._folding, self._folded = Folding(self._group), self.position
+        changes = folding.changes()
+        event_ids = [self._clock.event_id() for _ in changes.parked]
+        if not await self._session.save(self._slots, to, changes, event_ids):
             await self._look_again()
+            return
         self._slots = {name: _at(slot, to) for name, slot in self._slots.items()}
+        self._folded = to
         if changes.parked:
             self._any_parked = self._news = True
 

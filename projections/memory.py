@@ -24,6 +24,7 @@ from events.event import START, Event, Position
 from events.log import EventLog
 from projections.batch import Group, Parked, Row, Scope, Snapshot, Stored
 from projections.errors import ViewUnreadable
+from projections.folding import fold
 from projections.listeners import Folded
 from projections.projection import Found, Projection, SubjectIndex
 from projections.reads import check_limit, check_where, columns_of, key_after, keys_until, storable
@@ -136,7 +137,7 @@ class MemoryViews:
             row = self._documents[view].rows.get(key)
             if row is not None:
                 stored[view, key] = Stored(row.position, row.document, row.tail)
-        changes = self._group.fold(plan, stored, self._parked_names)
+        changes = fold(self._group, plan, stored, self._parked_names)
         for view in {row.view for row in changes.rows} | {view for view, _ in changes.gone}:
             if view in self._shared:
                 self._shared.remove(view)

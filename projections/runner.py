@@ -13,7 +13,7 @@ from anyio.abc import TaskStatus
 from events.event import Event, Position
 from events.log import EventLog, LogError, LogUnavailable
 from projections.batch import Group
-from projections.build import BatchSize, Pace, Report, prepare
+from projections.build import BatchSize, Pace, Report, catch_up, prepare
 from projections.clock import Clock
 from projections.errors import ViewsUnavailable
 from projections.keeper import Keeper
@@ -21,6 +21,8 @@ from projections.listeners import BACKLOG_LIMIT, Listeners, Subscription, Waterm
 from projections.store import Store
 
 _log = logging.getLogger(__name__)
+_LONG_PAST = 10_000
+"""Events of which nobody is told one by one, and which are not stored batch by batch."""
 _LIVE_LIMIT = 250
 """Events of a batch while live; the past is read in batches that adapt."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -114,6 +116,9 @@ class Runner:
     async def _catch_up(self, keeper: Keeper) -> None:
         size, pace = BatchSize(), Pace(self._group.views, self._clock, self._report)
         head = await self._log.head()
+        if head - keeper.position > _LONG_PAST:
+            await catch_up(self._log, keeper, head, self._clock, pace, self._resume)
+            await self._tell(keeper)
         while True:
             began = self._clock.monotonic()
             events = await self._log.read(keeper.position, size.limit)

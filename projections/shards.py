@@ -10,7 +10,7 @@ from zlib import crc32
 
 from msgspec.structs import replace
 
-from projections.batch import Plan, Scope, Step
+from projections.batch import Plan, Step
 
 MOST = 64
 """Shards that views may have."""
@@ -26,17 +26,15 @@ def part_of(plan: Plan, shard: int, shards: int, subjects: frozenset[str]) -> Pl
 
     An event whose documents cannot be told concerns all: its stream is parked for every shard.
     """
-    part = Plan([], {}, {})
+    part = Plan([], {})
     for step in plan.steps:
         mine = _part(step, shard, shards)
         if mine is None:
             continue
         part.steps.append(mine)
-        part.names[mine.view, Scope.STREAM, mine.event.stream] = None
         if mine.view not in subjects:
             for key in mine.keys:
                 part.touched[mine.view, key] = None
-                part.names[mine.view, Scope.KEY, key] = None
     return part
 
 

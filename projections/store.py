@@ -19,7 +19,7 @@ from msgspec import Struct
 from events.connection import translated
 from events.event import EventId, Position
 from events.log import LogError, LogUnavailable
-from projections.batch import Changes, Parked, ParkedNames, Plan, Scope, Stored
+from projections.batch import Changes, Parked, ParkedNames, Plan, Row, Scope, Stored
 from projections.errors import ViewError, ViewsUnavailable
 from projections.projection import INDEX_COLUMNS
 from projections.queries import QUERIES
@@ -86,6 +86,8 @@ class Store:
         Raises `ViewsUnavailable`.
         """
         async with connected(self._pool) as connection:
+            with reachable():
+                await connection.execute(QUERIES["by_index"])
             yield Session(connection, shard)
 
 
@@ -113,6 +115,8 @@ class Session:
     async def snapshot(self) -> AsyncIterator[None]:
         """Read as of one moment, for what happens inside."""
         async with transaction(self._connection, snapshot=True):
+            with reachable():
+                await self._connection.execute(QUERIES["by_any_means"])
             yield
 
     async def slots(self, views: Iterable[str]) -> list[Slot]:
@@ -154,21 +158,28 @@ class Session:
         await self._execute(QUERIES["set_live"], *_columns(slots), _shards(slots), epochs, live)
 
     async def load(
-        self, slots: Slots, plan: Plan, *, any_parked: bool
+        self,
+        slots: Slots,
+        plan: Plan,
+        unread: Collection[tuple[str, str]],
+        *,
+        any_parked: bool,
     ) -> tuple[dict[tuple[str, str], Stored], ParkedNames]:
-        """Return the documents that a plan touches, and what of its names is parked."""
+        """Return those of a plan's documents that are `unread`, and what of its names is parked."""
         stored: dict[tuple[str, str], Stored] = {}
         parked: ParkedNames = frozenset()
-        if plan.touched:
-            rows = await self._fetch(QUERIES["load_documents"], *_keyed(slots, plan.touched))
+        if unread:
+            # In the order of the index: neighbours are found in the page that is at hand.
+            rows = await self._fetch(QUERIES["load_documents"], *_keyed(slots, sorted(unread)))
             stored = {(row[0], row[1]): Stored(Position(row[2]), row[3], row[4]) for row in rows}
         if any_parked:
+            names = sorted(plan.names())
             rows = await self._fetch(
                 QUERIES["load_parked"],
-                [view for view, _, _ in plan.names],
-                [slots[view].generation for view, _, _ in plan.names],
-                [scope for _, scope, _ in plan.names],
-                [name for _, _, name in plan.names],
+                [view for view, _, _ in names],
+                [slots[view].generation for view, _, _ in names],
+                [scope for _, scope, _ in names],
+                [name for _, _, name in names],
                 min(slot.position for slot in slots.values()),
             )
             parked = {(row[0], Scope(row[1]), row[2]) for row in rows}
@@ -253,7 +264,8 @@ class Session:
             raise _Moved
 
     async def _save_documents(self, slots: Slots, changes: Changes) -> None:
-        rows = changes.rows
+        # In the order of the index, as all who write them do.
+        rows = sorted(changes.rows, key=_place)
         if rows:
             indexes = [[row.index[column] for row in rows] for column in range(INDEX_COLUMNS)]
             await self._execute(
@@ -298,7 +310,8 @@ class Session:
                     "view_subject",
                     records=[
                         (view, slots[view].generation, subject, position)
-                        for view, subject, position in filed
+                        # In the order of the index, so that its pages are gone through once.
+                        for view, subject, position in sorted(filed)
                     ],
                 )
         elif filed:
@@ -401,6 +414,10 @@ async def transaction(connection: Connection, *, snapshot: bool = False) -> Asyn
         raise
     with reachable():
         await block.commit()
+
+
+def _place(row: Row) -> tuple[str, str]:
+    return row.view, row.key
 
 
 def _columns(slots: Collection[Slot]) -> tuple[list[str], list[int]]:

@@ -6,7 +6,8 @@ Pure. A subject is a stream's name, `commit/<sha>`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from events.catalog import (
     ActorForgotten,
@@ -83,58 +84,51 @@ def _subjects(event: Event, fact: Fact) -> Iterator[str]:
         yield target.app_stream
         yield target.cluster_stream
         cluster = target.cluster
-    if isinstance(fact, NotificationDelivered | NotificationRefused):
-        yield fact.about
-    for actor in actors_of(event, fact):
-        yield actor_subject(actor)
-    commit = _commit(fact)
-    if commit:
-        yield commit_subject(commit)
-    if isinstance(fact, ObjectsObserved):
+    says: Any = fact
+    if type(fact) in _NOTICES:
+        yield says.about
+    if type(fact) in _OF_PEOPLE:
+        for actor in actors_of(event, fact):
+            yield actor_subject(actor)
+    if type(fact) in _OF_COMMIT and says.commit:
+        yield commit_subject(says.commit)
+    if type(fact) is ObjectsObserved:
         for seen in fact.objects:
             application = seen.application.partition("/")[2]
             if application:
                 yield stream("target", project, f"{application}@{cluster}")
     if kind in ("target", "cluster"):
-        for ref in _objects(fact):
+        refs = _REFS.get(type(fact))
+        for ref in refs(fact) if refs else ():
             yield object_subject(project, cluster, ref.identity)
 
 
-def _commit(fact: Fact) -> str:
-    match fact:
-        case (
-            CommitSeen()
-            | RefMoved()
-            | RevisionResolved()
-            | DesiredRendered()
-            | RenderFailed()
-            | CorrectionPlanned()
-            | TargetSynced()
-            | Declared()
-            | Withdrawn()
-            | ConfigurationApplied()
-            | ConfigurationRefused()
-        ):
-            return fact.commit
-    return ""
-
-
-def _objects(fact: Fact) -> Iterator[ObjectRef]:
-    match fact:
-        case ObjectsObserved():
-            for seen in fact.objects:
-                yield seen.ref
-        case CorrectionPlanned():
-            for action in fact.actions:
-                yield action.ref
-        case CorrectionApplied() | CorrectionFailed():
-            for result in fact.results:
-                yield result.ref
-        case DriftDetected():
-            for difference in fact.differences:
-                yield difference.ref
-        case ReconcileHeld():
-            yield from fact.objects
+# By the exact type: to ask of each whether a fact is an instance of it costs more than the fold.
+_OF_COMMIT = frozenset(
+    {
+        CommitSeen,
+        RefMoved,
+        RevisionResolved,
+        DesiredRendered,
+        RenderFailed,
+        CorrectionPlanned,
+        TargetSynced,
+        Declared,
+        Withdrawn,
+        ConfigurationApplied,
+        ConfigurationRefused,
+    }
+)
+_REFS: dict[type[Fact], Callable[[Any], Iterable[ObjectRef]]] = {
+    ObjectsObserved: lambda fact: [seen.ref for seen in fact.objects],
+    CorrectionPlanned: lambda fact: [action.ref for action in fact.actions],
+    CorrectionApplied: lambda fact: [result.ref for result in fact.results],
+    CorrectionFailed: lambda fact: [result.ref for result in fact.results],
+    DriftDetected: lambda fact: [difference.ref for difference in fact.differences],
+    ReconcileHeld: lambda fact: fact.objects,
+}
+_NOTICES = frozenset({NotificationDelivered, NotificationRefused})
+_OF_PEOPLE = frozenset({CommitSeen, ActorForgotten})
 
 
 TIMELINE = TimelineView()

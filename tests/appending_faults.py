@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import asyncpg
 
 from events import writing
+from events.connection import _Connection
 from events.event import blob
 from events.postgres import open_log
 from tests.appending import new
@@ -51,9 +51,9 @@ class Faults:
 
 
 def install(faults: Faults, patch: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Put fault points around every call of every connection."""
+    """Put fault points around every call of every connection of a pool."""
     for name in CALLS:
-        original = getattr(asyncpg.Connection, name)
+        original = getattr(_Connection, name)
 
         def wrapped(original: Any) -> Any:
             async def call(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -61,7 +61,7 @@ def install(faults: Faults, patch: Callable[[Any, str, Any], None] = setattr) ->
 
             return call
 
-        patch(asyncpg.Connection, name, wrapped(original))
+        patch(_Connection, name, wrapped(original))
 
 
 async def main(dsn: str, large: int, step: int, before: bool) -> None:

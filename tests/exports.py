@@ -15,7 +15,7 @@ from engine.embedded.server import EmbeddedPostgres
 from engine.process.clock import SystemClock
 from engine.settings import Settings
 from engine.signing.setup import start_signing
-from events.catalog import DesiredRendered
+from events.catalog import BodyRedacted, DesiredRendered
 from events.event import Blob, Digest, NewEvent, blob
 from events.note import VerifierKey, parse_verifier
 from events.postgres import open_log
@@ -60,6 +60,32 @@ async def make_export(server: EmbeddedPostgres, folder: Path) -> None:
         await log._pool.execute("UPDATE log_checkpoint SET hour = hour - 1")
         await signer.step()
         await export(Proofs(log._pool, log), folder, "all", ignore, CLOCK)
+
+
+async def make_redacted_export(server: EmbeddedPostgres, folder: Path) -> tuple[Digest, Digest]:
+    """Export twice, the log growing; return a body that was redacted and one that was lost."""
+    async with fresh_database(server) as dsn, open_log(dsn) as log:
+        signer = await start_signing(
+            Settings(data_dir=folder.parent / "data"), log._pool, log, CLOCK
+        )
+        bodies = []
+        for number in range(3):
+            event, both = rendered(number)
+            bodies.append(both[1].digest)
+            await log.append([event], both)
+        await signer.step()
+        await export(Proofs(log._pool, log), folder, "none", ignore, CLOCK)
+        await log.append([new(f"body/default/{bodies[0][7:]}", BodyRedacted("a password"))])
+        await log.erase(bodies[:1])
+        await signer.step()
+        await export(Proofs(log._pool, log), folder, "all", ignore, CLOCK)
+        assert isinstance(check(folder), Verified)
+        await log.erase(bodies[1:2])
+        shutil.rmtree(folder)
+        done = await export(Proofs(log._pool, log), folder, "all", ignore, CLOCK)
+        # The key's event comes first.
+        assert done.missing == ((bodies[1], 3),)
+        return bodies[0], bodies[1]
 
 
 def keys_of(folder: Path) -> list[VerifierKey]:

@@ -6,11 +6,13 @@ import sys
 
 import anyio
 
+from projections import keeper
 from tests.keeping import kept
 from tests.toy_views import toy_group
 
 
 async def main(dsn: str, epoch: int) -> None:
+    keeper.BUFFER = 100_000  # so that it can be killed between two stores of the past
     async with kept(dsn, toy_group(), epoch):
         await anyio.sleep_forever()
 

@@ -23,6 +23,7 @@ from events.codec import encode
 from events.connection import make_pool
 from events.event import Actor, Micros, NewEvent, StreamName
 from events.postgres import PARTITION_SIZE, PostgresLog, open_log, prepare_database
+from events.proofs import Proofs
 from events.signer import Signer
 
 COLUMNS = (
@@ -143,8 +144,23 @@ class Queue:
 class Ground:
     """A log with its signer, and the bare table beside it, in one server."""
 
-    def __init__(self, log: PostgresLog, signer: Signer, dsn: str, bare: Bare) -> None:
+    def __init__(
+        self,
+        log: PostgresLog,
+        signer: Signer,
+        reading: asyncpg.Pool[asyncpg.Record],
+        dsn: str,
+        bare: Bare,
+    ) -> None:
         self.log, self.signer, self.dsn, self.bare = log, signer, dsn, bare
+        self._reading = reading
+        self.lags: list[float] = []
+        """Seconds that the signer took for what it had not signed when appending stopped."""
+
+    async def signed(self) -> int:
+        """Return how many events the newest checkpoint has."""
+        published = await Proofs(self._reading, self.log).published()
+        return published.size if published else 0
 
 
 @asynccontextmanager
@@ -164,7 +180,7 @@ async def ground(folder: Path) -> AsyncIterator[Ground]:
             async with open_log(server.dsn) as log:
                 settings = Settings(data_dir=folder)
                 signer = await start_signing(settings, reading, log, _CLOCK)
-                yield Ground(log, signer, server.dsn, Bare(pool, bare_dsn))
+                yield Ground(log, signer, reading, server.dsn, Bare(pool, bare_dsn))
         finally:
             pool.terminate()
             reading.terminate()

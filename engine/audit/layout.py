@@ -37,14 +37,14 @@ def entries_file(folder: Path, index: int, width: int) -> Path:
     return folder / bundle_path(index, width)
 
 
-def payloads_file(folder: Path, index: int, width: int) -> Path:
-    """Return where the payloads of the same events lie."""
-    return folder / PAYLOADS / number_path(index, width)
+def payloads_name(index: int, width: int) -> str:
+    """Return where the payloads of the same events lie in an export."""
+    return f"{PAYLOADS}/{number_path(index, width)}"
 
 
-def body_file(folder: Path, digest: Digest) -> Path:
-    """Return where a body lies."""
-    return folder / BLOBS / digest[7:9] / digest[7:]
+def body_name(digest: Digest) -> str:
+    """Return where a body lies in an export."""
+    return f"{BLOBS}/{digest[7:9]}/{digest[7:]}"
 
 
 def named_in(payload: bytes) -> list[Digest]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import sys
 from pathlib import Path
@@ -155,9 +156,12 @@ async def export(
         "size": done.checkpoint.size,
         "payloads": done.payloads,
         "blobs": done.blobs,
+        "missing": [{"digest": digest, "position": at} for digest, at in done.missing],
     }
     if not print_data(output, value):
-        print_fields(value)
+        print_fields({name: value[name] for name in value if name != "missing"})
+        for digest, place in done.missing:
+            note(f"position {place} names {digest}, which the log lost: see `trueup fsck`")
         note(f"verify it with: trueup audit verify {to}")
     return 0
 
@@ -171,12 +175,15 @@ def verify(
         list[Path] | None, Parameter(help="a checkpoint kept from earlier, that must be extended")
     ] = None,
     key: Keys = None,
+    jobs: Annotated[
+        int | None, Parameter(help="processes that verify at once; as many as processors if unset")
+    ] = None,
     output: Output = "table",
 ) -> int:
     """Verify an export, or the proof of one event: offline, trusting public keys alone.
 
     Exits 0 where all of it is as it was signed, 1 where not; the first position that was altered,
-    dropped, reordered or inserted is named.
+    dropped, reordered or inserted is named. Every file must be vouched for by what is signed.
 
     For example:
 
@@ -184,6 +191,8 @@ def verify(
         trueup audit verify audit-2026 --key log.pub --since checkpoint-2026-01-31
         trueup audit verify 4711.tlog-proof --key log.pub
     """
+    from concurrent.futures import BrokenExecutor
+
     from engine.audit.verify import Fault
     from engine.audit.verify import verify as check
     from engine.process.clock import SystemClock
@@ -193,7 +202,7 @@ def verify(
         return _verify_proof(path, keys, output)
     older = [_read(item) for item in since or []]
     try:
-        found = check(path, keys, older, lambda p: note(str(p)), SystemClock())
+        found = check(path, keys, older, _tell, SystemClock(), jobs or _processors())
     except Fault as error:
         value: dict[str, Any] = {
             "verified": False,
@@ -207,6 +216,10 @@ def verify(
         return 1
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error}") from error
+    except BrokenExecutor as error:
+        raise CliError(
+            "a process that verified was ended from outside", hint="try again with --jobs 1"
+        ) from error
     value = {
         "verified": True,
         "origin": found.checkpoint.origin,
@@ -220,14 +233,21 @@ def verify(
     }
     if not print_data(output, value):
         say(f"verified: {found.checkpoint.size} events of {safe(found.checkpoint.origin)}")
-        say(
-            f"  payloads verified {found.payloads}, withheld {found.withheld}, bodies {found.blobs}"
-        )
+        say(f"  payloads verified {found.payloads}, left out {found.withheld}")
+        say(f"  bodies verified {found.blobs}{'' if found.blobs else ': none is in this export'}")
         if found.since:
             say(f"  and they extend the {found.since} events of the checkpoint from earlier")
         if not keys:
             _say_unpinned([str(item) for item in found.keys])
     return 0
+
+
+def _tell(progress: object) -> None:
+    note(str(progress))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _verify_proof(path: Path, keys: list[Any], output: Format) -> int:

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from engine.cli.client import connect
 from engine.cli.connection import HERE, Connection, When
-from engine.cli.diff import object_name
+from engine.cli.diff import difference_lines, object_name
 from engine.cli.errors import CliError
 from engine.cli.names import actable, path_of
 from engine.cli.operate import Output, Reason
 from engine.cli.output import print_data, print_table, safe, say
+from events.vocabulary import Outcome
 
-NOTHING, SOMETHING = 0, 1
+NOTHING, SOMETHING, REFUSED = 0, 1, 3
+_REFUSED = {str(each) for each in Outcome if not each.is_success and each is not Outcome.SKIPPED}
 
 
 async def plan(
-    target: str, /, *, when: When = None, output: Output = "table", at: Connection = HERE
+    target: str,
+    /,
+    *,
+    dry_run: Annotated[
+        Literal["server"] | None,
+        Parameter(help="ask the cluster by dry runs what each action would come to"),
+    ] = None,
+    when: When = None,
+    output: Output = "table",
+    at: Connection = HERE,
 ) -> int:
     """Show what would be done to a target now, and what keeps it from being done.
 
-    Leaves with 0 where there is nothing to do, with 1 where there is. The plan's digest can be
+    Leaves with 0 where there is nothing to do, with 1 where there is, and with 3 where a dry run
+    says that the cluster would refuse some of it. The plan's digest can be
     given to `trueup approve`; it names just these actions on just what was observed.
 
     For example:
 
         trueup plan shop@prod
+        trueup plan shop@prod --dry-run server
         trueup plan shop@prod -o json | jq -r .plan
     """
     async with connect(at) as client:
         path = path_of("targets", client.project, _target(target), "plan")
-        answer = await client.get(path, {"at": when})
+        answer = await client.get(path, {"at": when, "dryRun": dry_run})
     if not print_data(output, answer):
         _print(answer)
+    if any(item["outcome"] in _REFUSED for item in answer["dryRun"] or ()):
+        return REFUSED
     return SOMETHING if answer["actions"] else NOTHING
 
 
@@ -47,7 +63,13 @@ def _print(answer: Any) -> None:
             [item["verb"], object_name(item["ref"]), item["reason"], str(item.get("wave", 0))]
             for item in actions
         ]
-        print_table(["VERB", "OBJECT", "WHY", "WAVE"], rows, flexible=["OBJECT"])
+        header = ["VERB", "OBJECT", "WHY", "WAVE"]
+        if answer["dryRun"]:
+            header.append("DRY RUN")
+            for row, item in zip(rows, answer["dryRun"], strict=True):
+                row.append(item["outcome"])
+        print_table(header, rows, flexible=["OBJECT"])
+        _print_dry_run(actions, answer["dryRun"] or ())
         say(f"plan {answer['plan']}")
     if answer["approved"]:
         say("approved")
@@ -55,6 +77,16 @@ def _print(answer: Any) -> None:
         say(f"held: {safe(answer['hold']['message'])} ({answer['hold']['code']})")
     for item in answer["held"]:
         say(f"left: {safe(item['message'])} ({item['code']})")
+
+
+def _print_dry_run(actions: Sequence[Any], answers: Sequence[Any]) -> None:
+    """Say of each action what the cluster would not take as it is."""
+    for action, item in zip(actions, answers, strict=False):
+        name = object_name(action["ref"])
+        if item["message"]:
+            say(f"{item['outcome']}: {safe(name)}: {safe(item['message'])}")
+        for line in difference_lines(item["mutated"], "  "):
+            say(line)
 
 
 async def approve(

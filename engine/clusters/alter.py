@@ -57,7 +57,8 @@ class Alterations:
         if not response.is_success:
             raise Refused(response)
         # Whose the fields are counts, so that the observation that was decided on is no more.
-        return Before(before.uid, header(response.body).resource_version, before.entry)
+        version = header(response.body).resource_version
+        return Before(before.uid, version, before.entry, altered=True)
 
     async def spared(
         self, request: ApplyRequest, path: str, before: Before, rules: Sequence[FieldRule]
@@ -120,7 +121,8 @@ class Alterations:
         if entry is None or not before.by_digest or not await self._observer.unmoved(entry, seen):
             self._doubt(ref)
             raise NotSent(deed.stale("The object has changed since it was observed."))
-        return live, Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
+        entry = self._memory.get(ref)
+        return live, Before(seen.uid, seen.version, entry, True, altered=before.altered)
 
     async def _json_patch(self, path: str, patch: list[dict[str, Any]]) -> Response:
         return await self._connection.request(

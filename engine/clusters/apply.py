@@ -61,13 +61,16 @@ class Deeds:
         desired_body: DesiredBody | None,
         trouble: Callable[[], None],
         contradicted: Callable[[str, str], None],
+        unseen: Callable[[ObjectRef], bool],
     ) -> None:
         self._connection, self._discovery = connection, discovery
         self._memory, self._observer, self._redactor = memory, observer, redactor
         self._desired_body, self._trouble = desired_body, trouble
         self._contacts = deed.Contacts()
         self._alterations = Alterations(connection, memory, observer, redactor, self._doubt)
-        self._contradicted = contradicted
+        self._contradicted, self._unseen = contradicted, unseen
+        self._doubted: set[str] = set()
+        """Objects whose last deed had no answer, so that no memory of them counts: by identity."""
 
     async def apply(self, request: ApplyRequest) -> Answer:
         """Apply. Every failure is an answer."""
@@ -186,6 +189,7 @@ class Deeds:
 
     def _doubt(self, ref: ObjectRef) -> None:
         """Have the object looked at once the deed has ended: its effect is not known."""
+        self._doubted.add(ref.identity)
         self._memory.hold(Held(ref, left=True))
 
     async def _apply(self, request: ApplyRequest, info: KindInfo, secret: bool) -> Answer:
@@ -197,8 +201,30 @@ class Deeds:
             return await self._sent(request, info, secret, path, before)
         # One after the other: who looked before another application made it would not see that.
         async with self._contacts.of(request.ref.identity):
+            if self._is_new(request):
+                made = await self._made(request, info, path)
+                if made is not None:
+                    return made
             before = await self._first_contact(request, path)
             return await self._sent(request, info, secret, path, before)
+
+    def _is_new(self, request: ApplyRequest) -> bool:
+        """Whether the object needs no look before it is made: a whole list and its watch lack it.
+
+        They have every object that belongs to an application, another log's too. What else may be
+        there is nobody's, and without force nothing is taken from it.
+        """
+        careful = request.force or request.adopt or request.leave
+        identity = request.ref.identity
+        return not careful and identity not in self._doubted and self._unseen(request.ref)
+
+    async def _made(self, request: ApplyRequest, info: KindInfo, path: str) -> Answer | None:
+        """Apply without a look; None where that is refused, and looking tells more."""
+        body = deed.sent(request.body, info, request.ref, "", "")
+        response = await self._patch(path, body, force=False)
+        if not response.is_success:
+            return None
+        return self._answered(request, Before(), response, deed.rules_of(request))
 
     async def _sent(
         self, request: ApplyRequest, info: KindInfo, secret: bool, path: str, before: Before
@@ -321,7 +347,7 @@ class Deeds:
         if not response.is_success:
             return None
         version = header(response.body).resource_version
-        return Before(before.uid, version, before.entry, before.by_digest)
+        return Before(before.uid, version, before.entry, before.by_digest, altered=True)
 
     async def _moved(self, ref: ObjectRef, before: Before, path: str) -> Before | None:
         """Return new preconditions where only the status has moved on; else None."""
@@ -336,7 +362,8 @@ class Deeds:
             return None
         if not await self._observer.unmoved(entry, seen):
             return None
-        return Before(seen.uid, seen.version, self._memory.get(ref), by_digest=True)
+        entry = self._memory.get(ref)
+        return Before(seen.uid, seen.version, entry, by_digest=True, altered=before.altered)
 
     async def _patch(
         self, path: str, body: dict[str, Any], *, force: bool, dry_run: bool = False
@@ -355,6 +382,7 @@ class Deeds:
         response: Response,
         rules: Sequence[FieldRule],
     ) -> Answer:
+        self._doubted.discard(request.ref.identity)
         meta = header(response.body)
         ref = ObjectRef(request.ref.api_version, request.ref.kind, meta.namespace, meta.name)
         seen = look(ref, object_of(response.body), self._redactor)
@@ -401,6 +429,8 @@ class Deeds:
 def _outcome(before: Before, seen: Look, response: Response) -> Outcome:
     if response.status == 201:
         return Outcome.CREATED
+    if before.altered:
+        return Outcome.CHANGED
     entry = before.entry
     # Not by version alone: it may have moved on through status since the entry was made.
     if entry is not None and (entry.uid, entry.body, entry.signature) == (

@@ -24,6 +24,7 @@ from engine.clusters.memory import Baseline, Memory
 from engine.clusters.observe import Observer, report_unseen
 from engine.clusters.paths import group_path, is_segment
 from engine.clusters.record import Recorder
+from engine.clusters.rehearse import Rehearsals
 from engine.clusters.settings import ClusterSettings
 from engine.clusters.watch import KindWatcher, Tools
 from engine.clusters.wire import Garbage
@@ -111,6 +112,7 @@ class Cluster:
             watched=lambda api_version, kind: (api_version, kind) in self._watchers,
             foreign_allowed=foreign_allowed,
         )
+        self._rehearsals = Rehearsals(self._connection, self._discovery, self._memory, redactor)
         self._deeds = Deeds(
             connection=self._connection,
             discovery=self._discovery,
@@ -120,6 +122,7 @@ class Cluster:
             desired_body=desired_body,
             trouble=self._contact.trouble,
             contradicted=self._contradicted,
+            unseen=self._is_unseen,
         )
         self._tools = Tools(
             connection=self._connection,
@@ -210,6 +213,14 @@ class Cluster:
     ) -> Answer:
         """Take foreign fields out of an object that is as it was observed."""
         return await self._deeds.remove_fields(ref, uid, observed, paths)
+
+    async def rehearse(self, request: ApplyRequest) -> Answer:
+        """Ask by a dry run what an apply would come to; see `Rehearsals`."""
+        return await self._rehearsals.apply(request)
+
+    async def rehearse_delete(self, ref: ObjectRef, uid: str) -> Answer:
+        """Ask by a dry run what a delete would come to."""
+        return await self._rehearsals.delete(ref, uid)
 
     async def established(self, name: str, timeout: float) -> bool:
         """Wait until a CustomResourceDefinition is Established and its kinds are served.
@@ -329,6 +340,12 @@ class Cluster:
         """List a kind afresh whose watch did not say what the server said otherwise."""
         if watcher := self._watchers.get((api_version, kind)):
             watcher.distrust()
+
+    def _is_unseen(self, ref: ObjectRef) -> bool:
+        """Whether a kind was listed whole and is watched, and this object was never among it."""
+        watcher = self._watchers.get((ref.api_version, ref.kind))
+        is_followed = watcher is not None and watcher.is_readable and self._contact.is_connected
+        return is_followed and not self._memory.may_know(ref)
 
     def _restored(self, version: str) -> None:
         for watcher in self._watchers.values():

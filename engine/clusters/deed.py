@@ -33,13 +33,15 @@ class NotSent(Exception):
 class Before(Struct, frozen=True):
     """What a deed found: preconditions for the request ("" for none), and what was there.
 
-    `by_digest`: the version may move on while the observation's digest stays the same.
+    `by_digest`: the version may move on while the observation's digest stays the same. `altered`:
+    this deed itself has changed it already, in an earlier request.
     """
 
     uid: str = ""
     version: str = ""
     entry: Entry | None = None
     by_digest: bool = False
+    altered: bool = False
 
 
 class Contacts:

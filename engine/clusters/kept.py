@@ -54,6 +54,15 @@ class KeptForms:
         self._pack(stored.digest, stored.body)
         return stored
 
+    def supersede(self, digest: str | None, by: str | None) -> None:
+        """Let a form go that an object has another for now.
+
+        Where it is another cluster's still, and is needed there, it is read again.
+        """
+        if digest is not None and digest != by:
+            self._ready.drop(digest)
+            self._packed.drop(digest)
+
     async def get(self, digest: str | None) -> Kept | None:
         """Return a kept form; None where there is none, or where it cannot be read any more.
 

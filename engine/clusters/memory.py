@@ -73,6 +73,15 @@ class Memory:
         self._absent: dict[str, None] = {}
         self._flights: dict[str, int] = {}
         self._held: dict[str, Held] = {}
+        self._shared: set[tuple[str, str]] = set()
+
+    def share(self, ref: ObjectRef) -> None:
+        """Note that a kind's list has objects that are not ours, of which nothing else is kept."""
+        self._shared.add((ref.group, ref.kind))
+
+    def may_know(self, ref: ObjectRef) -> bool:
+        """Whether an object was seen, or may have been, as one that is not ours."""
+        return self.get(ref) is not None or (ref.group, ref.kind) in self._shared
 
     def load(self, baselines: Iterable[Baseline]) -> None:
         """Begin anew with what the log recorded; deeds in flight stay in flight."""

@@ -168,6 +168,9 @@ class Observer:
         stored = self._kept.put(kept) if kept is not None else None
         digest = self._digest(seen, kept, is_frozen=is_frozen)
         entry = _entry(seen, digest, stored.digest if stored else None, application)
+        before = self._memory.get(seen.ref)
+        if before is not None:
+            self._kept.supersede(before.kept, entry.kept)
         self._memory.put(entry)
         self.strays.pop(seen.ref.identity, None)
         body = body_of(seen)
@@ -243,6 +246,7 @@ class Observer:
             # A deed began meanwhile. What was seen was before it; afterwards a GET tells.
             return True
         if verdict is None:
+            self._memory.share(seen.ref)
             if entry is not None and entry.presence is not Presence.ABSENT:
                 self._gone(entry, source)
             return True

@@ -96,6 +96,8 @@ class KindWatcher:
         self._backoff = Backoff(tools.clock, tools.settings)
         self._bell = Bell(tools.clock)
         self._failures = 0
+        self._is_doubtful = False
+        """Whether the last watch ended before its time: the server may be another by now."""
         self._watching = anyio.CancelScope()
         self.is_settled = False
 
@@ -133,6 +135,8 @@ class KindWatcher:
         while True:
             try:
                 info = await self._info()
+                if self._version is not None and self._is_doubtful:
+                    await self._check_store(info)
                 if self._version is None:
                     self._version = await self._listed(info)
                 lasted = True
@@ -184,6 +188,32 @@ class KindWatcher:
         }
         with spans.span("list", said, root=True):
             return await self._list_whole(info)
+
+    async def _check_store(self, info: KindInfo) -> None:
+        """See that the store is as new as what was seen of it, lest a watch wait for the past.
+
+        One that was lost and put back while nobody looked has an earlier version; the watch of a
+        later one is silent, and nobody would know until everything is listed again.
+        """
+        params = {"labelSelector": LABEL_SELECTOR, "limit": "1"}
+        try:
+            response = await self._tools.connection.request(
+                "GET",
+                collection_path(info),
+                params=params,
+                limit=self._tools.settings.page_bytes,
+            )
+            if not response.is_success:
+                raise Refused(response)
+            version = page(response.body).metadata.resource_version
+        except Unreachable as error:
+            raise _Trouble(error.code, error.message) from None
+        except Refused as error:
+            raise self._refused(error.response) from None
+        except (Garbage, ObjectRefused) as error:
+            raise _Trouble("garbage", f"The list of {self.kind} has {error}.") from None
+        if is_older(version, self._highest):
+            self._restored(version)
 
     async def _list_whole(self, info: KindInfo) -> str:
         try:
@@ -289,6 +319,7 @@ class KindWatcher:
         }
         opened: float | None = None
         brought = False
+        self._is_doubtful = True
         try:
             async with self._tools.connection.stream(
                 collection_path(info), params, timeout=seconds + 30, idle=settings.watch_idle
@@ -319,7 +350,9 @@ class KindWatcher:
             self._gap(f"the watch has {error}")
             self._version = None
             return False
-        return brought or clock.monotonic() - opened >= _SHORT_WATCH
+        lasted = clock.monotonic() - opened
+        self._is_doubtful = lasted < int(seconds) - _SHORT_WATCH
+        return brought or lasted >= _SHORT_WATCH
 
     async def _event(self, body: bytes) -> None:
         event = line(body)

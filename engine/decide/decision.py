@@ -16,6 +16,7 @@ from engine.decide.aftermath import aftermath
 from engine.decide.compare import (
     ADOPTED,
     FOREIGN_FIELDS,
+    NOT_GONE_YET,
     NOT_LISTED,
     REPAIRS,
     WITHDRAWN,
@@ -40,7 +41,7 @@ from events.catalog import (
     ReconcileHeld,
     TargetSynced,
 )
-from events.vocabulary import Action, Difference, DifferenceKind, Health, Outcome
+from events.vocabulary import Action, Difference, DifferenceKind, Health, Outcome, Presence
 from projections.drift import DriftCase
 from projections.targets import Approval
 
@@ -162,7 +163,8 @@ def _withdraw(situation: Situation) -> Decision:
         if not is_protected(observed.ref) and is_applied(situation, observed)
     ]
     if not situation.target.cascade or not actions:
-        return Decision((*facts, *_lift(situation)))
+        left = _still_there(situation) if situation.target.cascade else None
+        return Decision((*facts, *_hold_facts(situation, left)))
     hold = permission.paused(situation)
     if hold:
         return Decision((*facts, *_hold_facts(situation, hold)), until=hold.until)
@@ -171,6 +173,17 @@ def _withdraw(situation: Situation) -> Decision:
         return Decision(tuple(facts), until=wait, waiting="retrying later")
     every = in_order(actions)
     return Decision((*facts, *_lift(situation), _plan(situation, Step(every), every)))
+
+
+def _still_there(situation: Situation) -> ReconcileHeld | None:
+    """Say what of a withdrawn application was deleted and is not gone yet."""
+    ending = extras(situation, frozenset(), Presence.TERMINATING)
+    refs = [each.ref for each in ending if is_applied(situation, each)]
+    if not refs:
+        return None
+    more = f" (and {len(refs) - 1} more objects)" if len(refs) > 1 else ""
+    message = f"{refs[0]} is being deleted and not gone yet{more}"
+    return ReconcileHeld(NOT_GONE_YET, message, objects=tuple(refs[:HOLD_LISTED]))
 
 
 def _left_over(found: Findings) -> ReconcileHeld | None:

@@ -21,6 +21,7 @@ from events.vocabulary import DifferenceKind, Health, Outcome, Presence
 
 _DIFFERS = (NOT_GONE_YET, FOREIGN_FIELDS, "prune-off", "protected", "copy")
 """Soft holds of what is there and nobody declared."""
+_SPARED = (DifferenceKind.IGNORED, DifferenceKind.ACCEPTED)
 
 
 class Guard(Struct, frozen=True):
@@ -57,6 +58,11 @@ def why(situation: Situation, found: Findings | None) -> Why:
 
 def _guards(situation: Situation, found: Findings | None, shown: TargetStatus) -> Iterator[Guard]:
     yield _assigned(situation)
+    if not situation.target.assigned:
+        # There is nothing left that it should be; at most, something is still to be deleted.
+        yield from (_cluster(situation), _suspended(situation), _under_way(situation))
+        yield from (_retry(situation), _synced(situation, shown))
+        return
     yield _source(situation)
     yield _render(situation)
     yield _cluster(situation)
@@ -77,7 +83,11 @@ def _assigned(situation: Situation) -> Guard:
     target = situation.target
     if target.assigned:
         return Guard("assigned", True, f"to {target.cluster}, namespace {target.namespace}")
-    return Guard("assigned", False, target.unassigned or "no application goes there")
+    message = target.unassigned or "no application goes there"
+    hold = target.hold
+    if hold:
+        message = f"{message}; {hold.message} ({hold.code})"
+    return Guard("assigned", False, message, at=hold.at if hold else 0)
 
 
 def _source(situation: Situation) -> Guard:
@@ -204,25 +214,37 @@ def _difference(situation: Situation, found: Findings) -> Guard:
         )
         if items
     ]
-    case = situation.drift.open
-    place, since = (case.opened, case.opened_at) if case else (0, 0)
+    case, desired = situation.drift.open, situation.desired
+    if case and found.repairs:
+        place, since = case.opened, case.opened_at
+    else:
+        if found.drift:
+            parts.append(f"{len(found.drift)} drifted fields go with it")
+        place, since = desired.position, desired.at
     return Guard("difference", False, ", ".join(parts), place, since)
 
 
 def _left(situation: Situation, found: Findings) -> str:
     """Say what differs all the same where nothing is to be put right, and why it is left."""
     held = sum(1 for item in found.held if not item.soft or item.code in _DIFFERS)
-    mutated = sum(
-        1
+    applied = [
+        (each.kind, each.ref.identity, each.path)
         for observed in situation.observed.values()
         for each in (observed.applied.mutated if observed.applied else ())
-        if each.kind is DifferenceKind.MUTATED and observed.presence is Presence.PRESENT
-    )
+        if observed.presence is Presence.PRESENT
+    ]
+    mutated = sum(1 for kind, *_ in applied if kind is DifferenceKind.MUTATED)
+    # What was spared by the last apply, and what is since: ignored, accepted or adopted.
+    spared = {(identity, path) for kind, identity, path in applied if kind in _SPARED}
+    spared |= {(each.ref.identity, each.path) for each in found.ignored}
     parts = [
         told
         for number, told in (
             (held, f"{held} objects wait (above)"),
-            (len(found.ignored), f"{len(found.ignored)} fields are ignored or accepted"),
+            (
+                len(spared),
+                f"{len(spared)} fields are as they are live (ignored, accepted, adopted)",
+            ),
             (mutated, f"{mutated} fields are as admission made them"),
         )
         if number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,11 +11,13 @@ from msgspec import Struct
 
 from engine.doctor.check import Check, Doctor
 from engine.people import People
-from engine.ports import Clock
+from engine.ports import Answer, Clock, NotRehearsed
 from events.event import Actor
 from events.log import EventLog
 from events.proofs import ProofSource
+from events.vocabulary import Action
 from projections.build import Progress
+from projections.fold import TargetId
 from projections.rebuild import Rebuilt
 from projections.views import Views
 
@@ -51,8 +53,18 @@ class Limits(Struct, frozen=True):
     heartbeat: float = 15.0
 
 
+Rehearse = Callable[[TargetId, str, Sequence[Action]], Awaitable[Sequence[Answer]]]
+"""Asks a target's cluster what actions to a commit would come to."""
+
+
 async def _nobody_looks() -> list[Check]:
     return []
+
+
+async def _nobody_asks(
+    target: TargetId, commit: str, actions: Sequence[Action]
+) -> Sequence[Answer]:
+    raise NotRehearsed("no clusters are at hand here")
 
 
 class Api(Struct, frozen=True):
@@ -83,6 +95,8 @@ class Api(Struct, frozen=True):
     """What this engine has to do; None while it does not work."""
     doctor: Doctor = _nobody_looks
     """Looks at all that the engine stands on."""
+    rehearse: Rehearse = _nobody_asks
+    """Asks a cluster by dry runs what a plan would come to; raises `NotRehearsed`."""
 
 
 API = web.AppKey("api", Api)

@@ -402,9 +402,18 @@ def _steering() -> Iterator[Operation]:
         id="planTarget",
         tag="targets",
         summary="Show what would be done to a target now, and what keeps it from being done.",
-        parameters=(PROJECT, TARGET, AT),
+        parameters=(
+            PROJECT,
+            TARGET,
+            AT,
+            query(
+                "dryRun",
+                "With `server` the cluster is asked by dry runs what each action would come to.",
+                {"type": "string", "enum": ["server"]},
+            ),
+        ),
         answer=shapes.Planned,
-        problems=(404, 409),
+        problems=(404, 409, 503),
     )
     yield Operation(
         method="GET",

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 from engine.decide.state import SyncState, TargetStatus
 from engine.doctor.check import Check, State
 from engine.resources.model import Application, Cluster, Notification, Repository
-from events.vocabulary import Action, Difference, Health, ObjectRef
+from events.vocabulary import Action, Difference, Health, ObjectRef, Outcome
 from projections.cases import CaseDocument
 from projections.clusters import ClusterDocument
 from projections.corrections import CorrectionDocument
@@ -539,10 +539,23 @@ class RollbackDone(Struct):
     revision: str
 
 
+class Rehearsed(Struct):
+    """What the cluster answered to the dry run of an action; `mutated`: what admission would alter.
+
+    `skipped` is what cannot be asked before something else is done.
+    """
+
+    outcome: Outcome
+    message: str
+    managers: list[str]
+    mutated: list[Difference]
+
+
 class Planned(Struct):
     """What would be done to a target now, and what keeps it from being done; `plan` names it.
 
-    `hold` is null where it is about to be done; `held` are objects that are left.
+    `hold` is null where it is about to be done; `held` are objects that are left. `dryRun` has an
+    item for each of `actions`, where a dry run was asked for.
     """
 
     target: str
@@ -553,6 +566,7 @@ class Planned(Struct):
     hold: PlanHold | None
     held: list[PlanHold]
     approved: bool
+    dry_run: list[Rehearsed] | None
     position: Seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from engine.http.problem import Refusal, bad_request, conflict, not_found
 from engine.http.targets import no_target, target_id
 from engine.http.wire import Query, body_of, only, plain, reply, whole
 from engine.http.writes import Write, append, earlier, reason_of, settled
+from engine.ports import NotRehearsed
 from engine.situations import read_situation
 from events.catalog import (
     DesiredRendered,
@@ -27,6 +29,7 @@ from events.catalog import (
     RolledBack,
 )
 from events.event import Position
+from events.vocabulary import Action
 from projections.asof import as_of
 from projections.commits import COMMITS, commit_key
 from projections.declared import DECLARED
@@ -46,8 +49,12 @@ _PLAN = re.compile(r"sha256:[0-9a-f]{64}")
 async def plan_target(request: web.Request) -> web.Response:
     """Show what would be done to a target now, and what keeps it from being done."""
     api, query = api_of(request), Query(request)
-    target, at = target_id(request), query.text("at")
+    target, at, dry_run = target_id(request), query.text("at"), query.text("dryRun")
     query.done()
+    if dry_run not in ("", "server"):
+        raise bad_request("dryRun must be server")
+    if dry_run and at:
+        raise bad_request("a dry run is of now: it goes with no at")
     async with reading(api, at) as moment:
         situation = await read_situation(moment.reader, api.log, target, moment.now)
         if situation is None:
@@ -61,6 +68,9 @@ async def plan_target(request: web.Request) -> web.Response:
     left, permitted, approval = permission.permitted(situation, found)
     step = stages.step(situation, left, permitted)
     hold = permission.hold(situation, left, approval, hooks=step.hooks) or step.hold
+    rehearsed = None
+    if dry_run:
+        rehearsed = await _rehearsed(api, target, situation.desired.commit, actions)
     return reply(
         {
             "target": target.label,
@@ -74,9 +84,29 @@ async def plan_target(request: web.Request) -> web.Response:
                 for item in left.held
             ],
             "approved": approval is not None,
+            "dryRun": rehearsed,
             "position": situation.seen,
         }
     )
+
+
+async def _rehearsed(
+    api: Api, target: TargetId, commit: str, actions: Sequence[Action]
+) -> list[dict[str, Any]]:
+    """Return what the cluster says that each action would come to, by dry runs."""
+    try:
+        answers = await api.rehearse(target, commit, actions)
+    except NotRehearsed as error:
+        raise Refusal(503, "no-dry-run", str(error)) from None
+    return [
+        {
+            "outcome": answer.outcome.value,
+            "message": answer.message,
+            "managers": list(answer.managers),
+            "mutated": plain(answer.mutated),
+        }
+        for answer in answers
+    ]
 
 
 @routes.post(f"{_TARGET}/approve")
@@ -144,9 +174,11 @@ async def lift_rollback(request: web.Request) -> web.Response:
         return _acted(target, before[-1].position)
     async with api.views.snapshot() as reader:
         found = await _target(reader, target)
-    if found.document.pin is None:
+    pin = found.document.pin
+    if pin is None:
         raise conflict("not-rolled-back", f"{target.label} is not rolled back")
-    return await _say(request, target, RollbackLifted(reason))
+    lifted = RollbackLifted(reason, after_failure=pin.by_policy)
+    return await _say(request, target, lifted)
 
 
 async def _body(request: web.Request, *more: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from engine.objects.left import covers, pointer_of
 from engine.objects.managed import Managed
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import SERVER_ONLY
+from engine.objects.quantity import same_quantity
 from engine.objects.typed import (
     MISSING,
     NamedItems,
@@ -49,10 +50,10 @@ def mutated(
     """Return the named fields that the answer lacks or has other values for.
 
     Both are redacted beforehand. Nulls and empty maps and lists name nothing; zeros that the
-    answer leaves out are no difference. A value that the server writes in another way (`500m` for
-    `0.5`) is one. What differs because rules in `leave` kept the live value is of kind IGNORED;
-    `sent` is then what was declared. Lists are aligned by the keys that managedFields use. Raises
-    `ObjectRefused("bad-fields")`.
+    answer leaves out are no difference, and neither are quantities that the server writes in
+    another way (`500m` for `0.5`). What differs because rules in `leave` kept the live value is of
+    kind IGNORED; `sent` is then what was declared. Lists are aligned by the keys that managedFields
+    use. Raises `ObjectRefused("bad-fields")`.
     """
     own = Managed(answer, manager).own
     fields = own.fields if own is not None else FieldSet({})
@@ -101,7 +102,7 @@ class _Walk:
                 self.field(name, value, answer, node, path)
         elif isinstance(sent, list) and type(answer) is list:
             self.items(sent, answer, node, path)
-        elif not (sent is None or is_empty(sent) or _same(sent, answer)):
+        elif not (sent is None or is_empty(sent) or _same(sent, answer, path)):
             self.add(path, sent, answer)
 
     def items(self, sent: list[Any], answer: list[Any], node: Tree, path: Path) -> None:
@@ -150,8 +151,8 @@ def _says_nothing(value: Any) -> bool:
     return is_nothing(value)
 
 
-def _same(sent: Any, answer: Any) -> bool:
+def _same(sent: Any, answer: Any, path: Path) -> bool:
     """Whether two scalars are one value; a manifest's 1.0 is written as 1 when it is sent."""
     if type(sent) in (int, float) and type(answer) in (int, float):
         return bool(sent == answer)
-    return same_value(sent, answer)
+    return same_value(sent, answer) or same_quantity(sent, answer, path)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from engine.decide.order import DEFINITIONS, NAMESPACES
-from engine.ports import Answer, ApplyRequest, Clock, ClusterPort
+from engine.ports import Answer, ClusterPort
+from engine.reconcile.places import Places
+from engine.reconcile.requests import apply_of, refusals
 from engine.telemetry import spans
 from events.catalog import CorrectionPlanned
 from events.event import Blob
@@ -20,8 +20,6 @@ from events.vocabulary import Action, Outcome, Result, Verb
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 5.0
-"""Seconds until a request without an answer no longer counts among those of all targets."""
 ESTABLISHED_TIMEOUT = 60.0
 """Seconds that a new kind may take to be served."""
 
@@ -57,14 +55,15 @@ async def carry_out(
     port: ClusterPort,
     bodies: Bodies,
     *,
-    limit: anyio.CapacityLimiter,
+    places: Places,
     width: int,
     check_lease: Callable[[], None],
-    clock: Clock,
+    dry_run: bool = False,
 ) -> Done:
     """Do a plan's actions and return what they came to; never raises for a failed action.
 
-    `limit` bounds the requests of all targets together, `width` those of this one.
+    `places` bound the requests of all targets together, `width` those of this one. With `dry_run`
+    the server is asked first whether it would take all of them; where it would not, none is sent.
     """
     answers: dict[int, Answer] = {}
     applies = [action for action in plan.actions if action.verb is Verb.APPLY]
@@ -74,9 +73,14 @@ async def carry_out(
         failed = Answer(outcome=Outcome.FAILED, message=str(refused))
         return _done(plan.actions, dict.fromkeys(range(len(plan.actions)), failed))
     here = anyio.Semaphore(width)
+    if dry_run:
+        with spans.span("dry-run"):
+            answers = await refusals(plan.actions, port, whole, places.one, here, check_lease)
+        if answers:
+            return _done(plan.actions, answers)
 
-    async def one(index: int, action: Action, group: TaskGroup) -> None:
-        async with here, _place(limit, clock, group):
+    async def one(index: int, action: Action) -> None:
+        async with here, places.one():
             check_lease()
             with spans.span(f"{action.verb.value} {action.ref.kind}", _said(action)) as span:
                 answer = answers[index] = await _request(action, port, whole)
@@ -88,51 +92,31 @@ async def carry_out(
     for wave in sorted({action.wave for action in plan.actions}):
         lost = _namespaces_lost(numbered, answers)
         with spans.span("apply", {"trueup.wave": wave}):
-            async with anyio.create_task_group() as group:
-                for index, action in numbered:
-                    if action.wave != wave:
-                        continue
+            doing: list[tuple[int, Action]] = []
+            for index, action in numbered:
+                if action.wave == wave:
                     if action.verb is Verb.APPLY and action.ref.namespace in lost:
                         message = f"its namespace {action.ref.namespace} could not be made"
                         answers[index] = Answer(outcome=Outcome.SKIPPED, message=message)
                     else:
-                        group.start_soon(one, index, action, group)
+                        doing.append((index, action))
+            await _each(one, doing)
             if wave == DEFINITIONS:
                 with spans.span("established"):
                     await _established(numbered, answers, port)
     return _done(plan.actions, answers)
 
 
-@asynccontextmanager
-async def _place(
-    limit: anyio.CapacityLimiter, clock: Clock, group: TaskGroup
-) -> AsyncIterator[None]:
-    """Take a place among the requests of all targets, and give it back at the latest after a while.
-
-    Who waits for long does nothing; were it counted, clusters that hang would soon have all places.
-    """
-    place = object()
-    await limit.acquire_on_behalf_of(place)
-    is_held = True
-
-    def give() -> None:
-        nonlocal is_held
-        if is_held:
-            is_held = False
-            limit.release_on_behalf_of(place)
-
-    async def give_later() -> None:
-        with waiting:
-            await clock.sleep(_PATIENCE)
-            give()
-
-    waiting = anyio.CancelScope()
-    group.start_soon(give_later)
-    try:
-        yield
-    finally:
-        waiting.cancel()
-        give()
+async def _each(
+    one: Callable[[int, Action], Coroutine[Any, Any, None]], doing: Sequence[tuple[int, Action]]
+) -> None:
+    """Do these at the same time; a single one needs no task of its own."""
+    if len(doing) == 1:
+        await one(*doing[0])
+        return
+    async with anyio.create_task_group() as group:
+        for index, action in doing:
+            group.start_soon(one, index, action)
 
 
 async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str, Any]]) -> Answer:
@@ -140,39 +124,9 @@ async def _request(action: Action, port: ClusterPort, whole: dict[str, dict[str,
         return await port.delete(action.ref, action.uid, action.resource_version, action.observed)
     if action.verb is Verb.REMOVE:
         return await port.remove_fields(action.ref, action.uid, action.observed, action.paths)
-    return await port.apply(
-        ApplyRequest(
-            ref=action.ref,
-            body=_sent(action, whole[action.desired]),
-            desired=action.desired,
-            force=action.force,
-            uid=action.uid,
-            resource_version=action.resource_version,
-            observed=action.observed,
-            leave=action.leave,
-            adopt=action.adopt,
-            managers=action.managers,
-            owners=action.owners,
-        )
-    )
+    return await port.apply(apply_of(action, whole[action.desired]))
 
 
-def _sent(action: Action, body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body as it goes to its place: a hook's under the name of its sync.
-
-    A Job that deletes itself could be gone before it was seen to end; we delete what hooks leave.
-    """
-    body = placed(body, action.ref.namespace)
-    if not action.hook:
-        return body
-    body = {**body, "metadata": body["metadata"] | {"name": action.ref.name}}
-    if action.ref.kind == "Job" and isinstance(body.get("spec"), dict):
-        spec = {key: value for key, value in body["spec"].items() if key != _FLEETING}
-        body["spec"] = spec
-    return body
-
-
-_FLEETING = "ttlSecondsAfterFinished"
 _NAMED = frozenset(
     {
         "CronJob",
@@ -200,14 +154,6 @@ def _said(action: Action) -> spans.Attributes:
     if ref.kind in _NAMED:
         said[f"k8s.{ref.kind.lower()}.name"] = ref.name
     return said
-
-
-def placed(body: dict[str, Any], namespace: str) -> dict[str, Any]:
-    """Return a body with the namespace that it goes to; without one where there is none."""
-    metadata = {key: value for key, value in body["metadata"].items() if key != "namespace"}
-    if namespace:
-        metadata["namespace"] = namespace
-    return body | {"metadata": metadata}
 
 
 def _namespaces_lost(

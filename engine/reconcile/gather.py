@@ -22,7 +22,7 @@ from projections.fold import TargetId
 from projections.views import Views
 
 logger = logging.getLogger(__name__)
-_MOST = 16
+_MOST = 32
 """Targets that are read together: each may have thousands of objects."""
 _READERS = 2
 """Batches that are read at the same time."""

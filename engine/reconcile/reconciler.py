@@ -21,6 +21,7 @@ from engine.ports import Clock, ClusterPort
 from engine.process.supervise import AWAY
 from engine.reconcile.act import Bodies, carry_out
 from engine.reconcile.gather import Situations
+from engine.reconcile.places import Places
 from engine.reconcile.queue import MICROS, TargetQueue
 from engine.telemetry import spans
 from engine.telemetry.attempt import Attempt, attempt
@@ -53,9 +54,9 @@ class Limits(Struct, frozen=True):
     """How much is done at once: targets and requests in total, targets per cluster and per
     application, requests per target."""
 
-    targets: int = 64
+    targets: int = 256
     requests: int = 64
-    targets_per_cluster: int = 8
+    targets_per_cluster: int = 32
     targets_per_application: int = 16
     requests_per_target: int = 8
 
@@ -96,7 +97,7 @@ class Reconciler:
         self._situations = Situations(views, log, clock)
         self._unready: dict[str, set[TargetId]] = {}
         self._group: anyio.abc.TaskGroup
-        self._requests = anyio.CapacityLimiter(limits.requests)
+        self._places = Places(limits.requests, clock)
         self.queue = TargetQueue(
             clock,
             total=limits.targets,
@@ -114,6 +115,7 @@ class Reconciler:
         async with anyio.create_task_group() as self._group:
             self._group.start_soon(self.queue.run_timers)
             self._group.start_soon(self._situations.run)
+            self._group.start_soon(self._places.run)
             while True:
                 target = await self.queue.take()
                 self._group.start_soon(self._turn, target)
@@ -250,10 +252,10 @@ class Reconciler:
                 _application(target),
                 port,
                 self._bodies,
-                limit=self._requests,
+                places=self._places,
                 width=self._limits.requests_per_target,
                 check_lease=self._check_lease,
-                clock=self._clock,
+                dry_run=situation.spec is not None and situation.spec.sync.dry_run,
             )
         fact = conclude(
             position,

@@ -294,6 +294,13 @@ class Sync(Model, frozen=True):
     windows: Annotated[
         tuple[Window, ...], Meta(max_length=50, description="When syncs are allowed, or denied.")
     ] = ()
+    dry_run: Annotated[
+        bool,
+        Meta(
+            description="Whether the cluster is asked by dry runs, before the first request of a "
+            "plan, whether it would take all of them: where it would not, none is sent."
+        ),
+    ] = False
     retry: Annotated[Retry, Meta(description="How failed corrections are tried again.")] = Retry()
     waves: Annotated[
         Waves, Meta(description="How waves wait for each other, where there are several.")

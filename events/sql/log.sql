@@ -13,9 +13,21 @@ SELECT add_event_partitions($1, $2)
 
 -- name: append
 SELECT append_events(
-    $1, $2, $3, $4, $5, $6, $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10,
-    $11::text::bigint[], $12, $13, $14::text::integer[], $15::text::bigint[], $16,
-    $17::text::bigint[], $18, $19, $20)
+    $1, $2, $3, $4, $5,
+    (string_to_array($6, E'\x1f'))[2:], $7::text::bigint[], $8::text::bigint[],
+    $9::text::bigint[], (string_to_array($10, E'\x1f'))[2:], $11::text::bigint[], $12,
+    (string_to_array($13, E'\x1f'))[2:], $14::text::integer[], $15::text::bigint[],
+    (string_to_array($16, E'\x1f'))[2:], $17::text::bigint[], (string_to_array($18, E'\x1f'))[2:],
+    (string_to_array($19, E'\x1f'))[2:], $20)
+
+-- name: append_behind
+SELECT recorded, base, bases FROM append_behind(
+    $1, $2, $3, $4, $5, $6,
+    (string_to_array($7, E'\x1f'))[2:], $8::text::bigint[], $9::text::bigint[],
+    $10::text::bigint[], $11::text::integer[], $12::text::bigint[], $13,
+    (string_to_array($14, E'\x1f'))[2:], $15::text::integer[], $16::text::bigint[],
+    (string_to_array($17, E'\x1f'))[2:], $18::text::bigint[], (string_to_array($19, E'\x1f'))[2:],
+    (string_to_array($20, E'\x1f'))[2:], $21)
 
 -- name: reserve
 SELECT reserve_events(

@@ -1,3 +1,14 @@
+-- name: by_index
+-- Who keeps views looks up keys, however few rows there were when the plan was made: a plan that was
+-- kept from an empty table would go through all of it, for ever.
+SELECT set_config(name, 'off', false)
+FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
+
+-- name: by_any_means
+-- Until the end of the transaction.
+SELECT set_config(name, 'on', true)
+FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
+
 -- name: slots
 -- Where every generation of some views stands, in one shard or in all.
 SELECT view, generation, projection_version, live, position, epoch, shard, shards, wanted
@@ -40,9 +51,14 @@ FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::bigint[])
 WHERE c.view = s.view AND c.generation = s.generation AND c.shard = s.shard
 
 -- name: load_documents
-SELECT d.view, d.key, d.position, d.document, d.tail
+-- Each by itself: joined, the rows of a view that was empty at first would be held one by one
+-- against what is asked for.
+SELECT w.view, w.key, d.position, d.document, d.tail
 FROM unnest($1::text[], $2::integer[], $3::text[]) AS w (view, generation, key)
-JOIN view_document AS d ON d.view = w.view AND d.generation = w.generation AND d.key = w.key
+CROSS JOIN LATERAL (
+    SELECT position, document, tail FROM view_document
+    WHERE view = w.view AND generation = w.generation AND key = w.key LIMIT 1
+) AS d
 
 -- name: save_documents
 INSERT INTO view_document (view, generation, key, position, document, tail, i0, i1, i2)

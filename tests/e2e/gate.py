@@ -17,6 +17,7 @@ from tests.e2e.harness import ControlPlane
 from tests.e2e.users import write_private
 
 When = Literal["before", "after"]
+WHEN: tuple[When, ...] = ("before", "after")
 _LEFT_OUT = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -9,8 +10,11 @@ import orjson
 import pytest
 
 from tests.e2e.cluster import Cluster
+from tests.e2e.conftest import MakeProduct
+from tests.e2e.gate import WHEN, Gate, When
 from tests.e2e.harness import ControlPlane
 from tests.e2e.product import App, Product, configmap, kubernetes
+from tests.e2e.test_product_kills import is_whole
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -83,3 +87,69 @@ async def test_a_hook_is_run_before_a_sync_and_again_after_it_failed_only_when_a
     assert [item["metadata"]["name"] for item in left["items"]] == [second]
     ended = await app.events("HookEnded")
     assert [event.get("succeeded") for event in ended] == [False, True, True]
+
+
+async def _all_pods_end(plane: ControlPlane, namespace: str) -> None:
+    """End every Pod as it comes, for ever."""
+    done = orjson.dumps({"status": {"phase": "Succeeded"}}).decode()
+    while True:
+        found = await plane.get("pods", "-n", namespace)
+        for pod in found["items"]:
+            if pod["status"].get("phase") == "Pending":
+                name = pod["metadata"]["name"]
+                where = ("patch", "pod", name, "-n", namespace, "--subresource=status")
+                # It may be gone with its Job.
+                await plane.kubectl(*where, "--type=merge", "-p", done, check=False)
+        await anyio.sleep(0.1)
+
+
+async def test_a_sync_with_hooks_that_is_killed_at_each_of_its_requests_runs_each_hook_once(
+    control_plane: ControlPlane, make_product: MakeProduct, tmp_path: Path
+) -> None:
+    plane, product = control_plane, await make_product()
+    wanted = ["first", "migrate", "second", "tell"]
+    async with Gate(plane) as gate:
+        await product.cluster("real", gate.kubeconfig("engine", tmp_path / "gate.yaml"))
+
+        async def tried(name: str, number: int, when: When) -> bool:
+            """Sync with hooks in a namespace of its own; say whether the engine was killed."""
+            await plane.kubectl("create", "namespace", name)
+            since, app = plane.audit.position(), App(product, name)
+            app.commit(
+                noted(job("migrate"), hook="PreSync"),
+                configmap("first", key="1"),
+                noted(configmap("second", key="1"), sync_wave="1"),
+                noted(job("tell"), hook="PostSync", hook_delete_policy="HookSucceeded"),
+            )
+            gate.stop_at(number, when)
+            await app.declare()
+            killed = False
+            async with anyio.create_task_group() as group:
+                group.start_soon(_all_pods_end, plane, name)
+                with anyio.move_on_after(8):
+                    await gate.stopped.wait()
+                    killed = True
+                    await product.kill()
+                gate.open()
+                if killed:
+                    await product.start()
+                await app.synced()
+                group.cancel_scope.cancel()
+            made = [
+                event.object_ref.name.rpartition("-")[0] or event.object_ref.name
+                for event in plane.audit.writes("engine", since)
+                if event.object_ref.namespace == name and event.code == 201
+            ]
+            assert sorted(made) == wanted, (when, number)
+            left = await plane.get("jobs", "-n", name)
+            stems = [item["metadata"]["name"].rpartition("-")[0] for item in left["items"]]
+            assert stems == ["migrate"], (when, number)
+            page = await product.call("GET", f"/v1/targets/default/{app.target}/replay")
+            assert [item for item in page["items"] if item["same"] is not True] == []
+            return killed
+
+        for when in WHEN:
+            # Five requests: two hooks, two waves, and a hook's object that goes.
+            kills = [await tried(f"hooks-{when}-{number}", number, when) for number in range(1, 7)]
+            assert kills == [True] * 5 + [False], when
+    await is_whole(product)

@@ -22,9 +22,9 @@ WHEN = pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @BOTH_WAYS
 @WHEN
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-@pytest.mark.parametrize("known", [True, False], ids=["presumed", "looked-up"])
+@pytest.mark.parametrize("known", ["presumed", "behind", "looked-up"])
 async def test_a_connection_that_breaks_at_any_step(
-    dsn: str, large: int, before: bool, step: int, known: bool, monkeypatch: pytest.MonkeyPatch
+    dsn: str, large: int, before: bool, step: int, known: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cut(connection: Any) -> None:
         connection.terminate()
@@ -34,8 +34,9 @@ async def test_a_connection_that_breaks_at_any_step(
     monkeypatch.setattr(writing, "LARGE", large)
     async with open_log(dsn) as log:
         await log.append([new("app/default/a")])
-        if not known:
+        if known == "looked-up":
             log._writer._forget()
+        log._writer._is_shared = known == "behind"
         install(faults, monkeypatch.setattr)
         events = [new("app/default/a", expected=1), new("app/default/b", expected=0)]
         faults.armed = True

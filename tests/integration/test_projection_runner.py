@@ -288,7 +288,10 @@ async def test_a_view_that_an_older_release_left_behind_catches_up_unseen(
             await assert_views_are_the_fold(it.views, log, last)
 
 
-async def test_a_build_that_was_cut_short_goes_on_where_it_was(dsn: str, log: PostgresLog) -> None:
+async def test_a_build_that_was_cut_short_goes_on_where_it_was(
+    dsn: str, log: PostgresLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.keeper.BUFFER", 1)  # every batch is stored
     last = await fill(log, 3000)
     second = Group([TALLIES, ShoutedStreams()], [ABOUT])
     positions: list[int] = []

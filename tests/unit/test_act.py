@@ -10,6 +10,7 @@ import pytest
 
 from engine.ports import Answer, ClusterPort
 from engine.reconcile.act import Done, carry_out
+from engine.reconcile.places import Places
 from events.catalog import CorrectionPlanned, Facts
 from events.vocabulary import Action, ObjectRef, Outcome, Verb
 from projections.lease import LeaseLost
@@ -47,8 +48,7 @@ def plan(number: int) -> CorrectionPlanned:
 
 async def carried_out(
     port: Port,
-    limit: anyio.CapacityLimiter,
-    clock: ManualClock,
+    places: Places,
     number: int,
     check_lease: Callable[[], None] = lambda: None,
 ) -> Done:
@@ -57,41 +57,46 @@ async def carried_out(
         "default/shop",
         cast(ClusterPort, port),
         NoBodies(),
-        limit=limit,
+        places=places,
         width=8,
         check_lease=check_lease,
-        clock=clock,
     )
 
 
 async def test_a_cluster_that_hangs_takes_nobody_elses_place_for_long() -> None:
-    clock, limit = ManualClock(), anyio.CapacityLimiter(4)
+    clock = ManualClock()
+    places = Places(4, clock)
     hangs, well = Port(), Port()
     well.answers.set()
     async with anyio.create_task_group() as group:
-        group.start_soon(carried_out, hangs, limit, clock, 4)
+        group.start_soon(places.run)
+        group.start_soon(carried_out, hangs, places, 4)
         await clock.settle()
-        group.start_soon(carried_out, well, limit, clock, 100)
+        group.start_soon(carried_out, well, places, 100)
         await clock.settle()
         assert (hangs.sent, well.sent) == (4, 0)
         await clock.advance(5.0)
         assert (hangs.sent, well.sent) == (4, 100)
         hangs.answers.set()
-    assert limit.borrowed_tokens == 0
+        await clock.settle()
+        group.cancel_scope.cancel()
+    assert places.held == 0
 
 
 async def test_no_more_requests_are_sent_at_once_than_there_are_places() -> None:
-    clock, limit, port = ManualClock(), anyio.CapacityLimiter(3), Port()
+    clock = ManualClock()
+    places, port = Places(3, clock), Port()
     async with anyio.create_task_group() as group:
-        group.start_soon(carried_out, port, limit, clock, 8)
+        group.start_soon(carried_out, port, places, 8)
         await clock.settle()
         assert port.sent == 3
         port.answers.set()
-    assert (port.sent, limit.borrowed_tokens) == (8, 0)
+    assert (port.sent, places.held) == (8, 0)
 
 
 async def test_a_worker_that_stalled_past_its_lease_sends_nothing_more() -> None:
-    clock, limit, port = ManualClock(), anyio.CapacityLimiter(3), Port()
+    clock = ManualClock()
+    places, port = Places(3, clock), Port()
     lost = False
 
     def check() -> None:
@@ -101,7 +106,7 @@ async def test_a_worker_that_stalled_past_its_lease_sends_nothing_more() -> None
     async def stall() -> None:
         nonlocal lost
         async with anyio.create_task_group() as group:
-            group.start_soon(carried_out, port, limit, clock, 100, check)
+            group.start_soon(carried_out, port, places, 100, check)
             await clock.settle()
             assert port.sent == 3
             # The clusters answered while it slept: those requests are done, and no other begins.
@@ -111,4 +116,4 @@ async def test_a_worker_that_stalled_past_its_lease_sends_nothing_more() -> None
     with pytest.raises(ExceptionGroup) as caught:
         await stall()
     assert caught.group_contains(LeaseLost)
-    assert (port.sent, limit.borrowed_tokens) == (3, 0)
+    assert (port.sent, places.held) == (3, 0)

@@ -10,7 +10,8 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from engine.ports import Answer
+from engine.objects.ownership import MANAGER
+from engine.ports import Answer, Owner
 from engine.simulator.admin import Control, Fault
 from engine.simulator.cluster import Delays
 from engine.simulator.server import Simulator
@@ -246,6 +247,47 @@ async def test_a_token_that_a_deed_finds_refused_is_the_cluster_lost_before_the_
         assert lost[0].code == "unauthorised"
 
 
+async def test_an_object_that_the_watch_lacks_is_made_without_a_look(
+    world: World, control: Control
+) -> None:
+    async with world.running():
+        await world.fence()
+        control.requests.clear()
+        made = await world.apply(world.configmap("one", a="1"), force=False)
+        assert made.outcome is Outcome.CREATED
+        assert control.requests == {("patch", "configmaps"): 1}
+
+
+async def test_an_object_whose_deed_had_no_answer_is_looked_at_first(
+    world: World, control: Control
+) -> None:
+    async with world.running(request_timeout=0.3):
+        await world.fence()
+        control.add(Fault("hang", verbs=["patch"], name="one", times=1))
+        lost = await world.apply(world.configmap("one", a="1"), force=False)
+        assert lost.outcome is Outcome.UNREACHABLE
+        control.requests.clear()
+        made = await world.apply(world.configmap("one", a="1"), force=False)
+        assert made.outcome.is_success
+        assert control.requests["get", "configmaps"] == 1
+
+
+async def test_an_object_of_another_log_is_not_overwritten_for_want_of_a_look(
+    world: World,
+) -> None:
+    ours = world.owner
+    world.owner = Owner("f" * 32, "default", "blog")
+    theirs, apply = world.configmap("one", a="1"), "application/apply-patch+yaml"
+    path = world.hand.path("one")
+    await world.hand.send("PATCH", path, theirs, manager=MANAGER, content_type=apply)
+    world.owner = ours
+    async with world.running():
+        answer = await world.apply(world.configmap("one", b="1"), force=False)
+        assert answer.outcome is Outcome.CONFLICT
+        live = await world.hand.send("GET", path)
+        assert live["data"] == {"a": "1"}
+
+
 async def test_an_event_of_a_deed_in_flight_waits_for_its_answer(
     world: World, control: Control
 ) -> None:
@@ -423,6 +465,25 @@ async def test_a_kind_wanted_later_is_listed_and_one_no_longer_wanted_is_left(
             await cluster.until_ready()
         (seen,) = observed(await world.facts())
         assert seen.presence is Presence.ABSENT
+
+
+async def test_a_store_that_was_lost_while_the_watch_was_broken_is_found_out_at_once(
+    world: World, simulator: Simulator
+) -> None:
+    cluster = simulator.cluster("prod")
+    async with world.running():
+        applied = await world.apply(world.configmap("one", a="1"), force=False)
+        for value in "23456":
+            await world.hand.send("PATCH", world.hand.path("one"), {"data": {"a": value}})
+        await world.fence()
+        # As when the server comes up again within moments, from an earlier state.
+        cluster.store.version = int(applied.resource_version)
+        await world.hand.send("PATCH", world.hand.path("one"), {"data": {"a": "7"}})
+        cluster.store.drop_watches()
+        await world.until(lambda facts: any(isinstance(f, ObservationGap) for f in facts))
+        await world.fence("later")
+        bodies = [await world.body(seen) for seen in observed(await world.facts(), "one")]
+        assert bodies[-1]["data"]["a"] == "7"
 
 
 async def test_the_store_put_back_from_a_backup_is_a_gap_and_what_is_there_counts(

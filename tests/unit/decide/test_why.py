@@ -18,7 +18,17 @@ from events.vocabulary import (
     Verb,
 )
 from projections.targets import Synced
-from tests.deciding import COMMIT, NOW, Stored, folded, observed, ref_of, situation, target
+from tests.deciding import (
+    COMMIT,
+    NOW,
+    Stored,
+    application,
+    folded,
+    observed,
+    ref_of,
+    situation,
+    target,
+)
 
 MAP = ref_of("ConfigMap")
 OTHER = ref_of("ConfigMap", "b")
@@ -58,9 +68,12 @@ def test_what_differs_and_is_left_is_not_called_the_same() -> None:
     there = replace(there, applied=replace(there.applied, mutated=(mutated,)))
     told = guard(situation({MAP: "one"}, [there], stored), "difference")
     assert told.message == "nothing is to be put right; 1 fields are as admission made them"
-    assert guard(
-        situation({MAP: "one"}, [observed(stored, MAP)], stored), "difference"
-    ).message == ("nothing differs")
+    spared = replace(mutated, kind=DifferenceKind.IGNORED)
+    there = replace(there, applied=replace(there.applied, mutated=(spared,)))
+    told = guard(situation({MAP: "one"}, [there], stored), "difference")
+    assert "1 fields are as they are live" in told.message
+    told = guard(situation({MAP: "one"}, [observed(stored, MAP)], stored), "difference")
+    assert told.message == "nothing differs"
 
 
 def test_a_target_that_is_not_synced_is_so_since_its_hold_and_not_since_its_last_sync() -> None:
@@ -91,3 +104,33 @@ def test_what_is_in_conflict_is_not_said_to_be_missing() -> None:
     failed = CorrectionFailed(plan.position, (result,), "conflict", "helm has it", 1, NOW + 1)
     told = guard(folded(planned, [failed]), "health")
     assert told.message == "missing: what is in conflict is there, and does not count as ours"
+
+
+def test_what_a_commit_changes_differs_since_the_commit_and_not_since_a_drift_before_it() -> None:
+    stored = Stored()
+    there = observed(stored, MAP, live="two")
+    drifted = situation({MAP: "one"}, [there], stored)
+    seen = folded(
+        drifted, [fact for fact in decide(drifted).facts if "Drift" in type(fact).__name__]
+    )
+    told = guard(seen, "difference")
+    assert (told.message, told.position) == ("1 drifted", 11)
+    changed = situation({MAP: "three"}, [there], stored, drift=seen.drift)
+    changed = replace(changed, desired=replace(changed.desired, position=12, at=NOW))
+    told = guard(changed, "difference")
+    assert told.message == "1 changed in Git, 1 drifted fields go with it"
+    assert (told.position, told.at) == (12, NOW)
+
+
+def test_what_a_withdrawn_application_leaves_until_it_is_gone_is_told() -> None:
+    stored = Stored()
+    ending = observed(stored, MAP, presence=Presence.TERMINATING)
+    left = target(assigned=False, cascade=True, unassigned="application withdrawn")
+    made = situation({}, [ending], stored, target=left, application=application(withdrawn=True))
+    held = folded(made, decide(made).facts)
+    told = why(held, findings(held))
+    assert "not gone yet" in guard(held, "assigned").message
+    assert {each.name for each in told.guards}.isdisjoint({"source", "render", "health"})
+    gone = replace(ending, presence=Presence.ABSENT)
+    after = decide(replace(held, observed={MAP.identity: gone}))
+    assert [type(fact).__name__ for fact in after.facts] == ["HoldLifted"]

@@ -126,8 +126,8 @@ def test_a_listen_address_that_is_none_is_refused(listen: str) -> None:
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    flags = {"tls_cert": "/c", "retry_base": "1m", "retry_cap": "1s", "concurrency_total": 1}
-    assert len(problems(flags=flags, environ={})) == 3
+    flags = {"tls_cert": "/c", "retry_base": "1m", "retry_cap": "1s"}
+    assert len(problems(flags=flags, environ={})) == 2
 
 
 def test_lists_come_from_repeated_flags_comma_separated_variables_and_arrays(
