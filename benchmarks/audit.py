@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import resource
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from benchmarks.frame import Figure, alternate, say
+from benchmarks.frame import Figure, alternate, peak_memory, say
 from benchmarks.support.history import Fleet, loaded
 from engine.audit.export import export
 from engine.audit.files import files_in
@@ -51,25 +51,32 @@ async def figures(
             done = await export(Proofs(it.pool, it.log), to, bodies, say_progress, _CLOCK)  # type: ignore[arg-type]
             seconds = time.perf_counter() - began
         size = done.checkpoint.size
-        written = await _bare(to, jobs)
+        written, _ = await _bare(to, jobs)
         yield Figure("audit.export", size / seconds, "events/s", size / written, params)
-
-        peaks: list[float] = []
+        spent: list[float] = []
+        bare: list[float] = []
 
         async def verified() -> float:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                pool.submit(_nothing, 0).result()
+                pool.submit(_spent).result()
                 began = time.perf_counter()
-                peak = await anyio.to_thread.run_sync(pool.submit(_verify, to, jobs).result)
-                peaks.append(peak)
+                found = await anyio.to_thread.run_sync(pool.submit(_verify, to, jobs).result)
+                spent.append(found)
                 return size / (time.perf_counter() - began)
 
         async def read() -> float:
-            return size / await _bare(to, jobs)
+            seconds, cpu = await _bare(to, jobs)
+            bare.append(cpu)
+            return size / seconds
 
         rate, ceiling = await alternate(verified, read, rounds)
         yield Figure("audit.verify", rate, "events/s", ceiling, params)
-        yield Figure("audit.verify.memory", max(peaks), "MB", None, params)
+        yield Figure(
+            "audit.verify.cpu", size / min(spent), "events/cpu-s", size / min(bare), params
+        )
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak = await anyio.to_thread.run_sync(pool.submit(_peak, to).result)
+        yield Figure("audit.verify.memory", peak, "MB", None, params | {"jobs": 1})
 
 
 def say_progress(progress: object) -> None:
@@ -77,29 +84,39 @@ def say_progress(progress: object) -> None:
     say(f"  {progress}")
 
 
-async def _bare(folder: Path, jobs: int) -> float:
-    """Return the seconds that it takes to read every file and hash it once."""
+async def _bare(folder: Path, jobs: int) -> tuple[float, float]:
+    """Return the seconds, and those of CPU, that it takes to read and hash every file once."""
     files = list(files_in(folder))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context) as pool:
-        list(pool.map(_nothing, range(jobs)))  # they have started
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_hash, [[]] * jobs))  # they have started
         began = time.perf_counter()
         parts = [files[number::jobs] for number in range(jobs)]
-        await anyio.to_thread.run_sync(lambda: list(pool.map(_hash, parts)))
-        return time.perf_counter() - began
+        used = await anyio.to_thread.run_sync(lambda: list(pool.map(_hash, parts)))
+        return time.perf_counter() - began, sum(used)
 
 
-def _nothing(_: int) -> None:
-    """Be there."""
-
-
-def _hash(files: list[Path]) -> None:
+def _hash(files: list[Path]) -> float:
+    began = time.process_time()
     for path in files:
         hashlib.sha256(path.read_bytes()).digest()
+    return time.process_time() - began
 
 
 def _verify(folder: Path, jobs: int) -> float:
-    """Verify; return the most memory in MB that this process, or one of its crew, had resident."""
+    """Verify; return the seconds of CPU, those that it takes to start the crew included."""
+    began = _spent()
     verify(folder, (), (), say_progress, _CLOCK, processes=jobs)
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * 1024 / 1e6
+    return _spent() - began
+
+
+def _peak(folder: Path) -> float:
+    """Verify in this process alone; return the most memory that it had resident, in MB."""
+    verify(folder, (), (), say_progress, _CLOCK)
+    # Not by getrusage: it begins with what the process had that this one was forked from.
+    return peak_memory(os.getpid())
+
+
+def _spent() -> float:
+    """Return the seconds of CPU of this process and those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

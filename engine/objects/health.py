@@ -21,15 +21,20 @@ from typing import Any, Final, TypeAlias
 from events.vocabulary import Health
 
 Verdict: TypeAlias = tuple[Health, str]
+Rule: TypeAlias = Callable[[Mapping[str, Any]], Verdict]
 
 MAX_MESSAGE: Final = 500
 _ORDER = {health: place for place, health in enumerate(Health)}
 _NO_DEADLINE = 2**31 - 1
 
 
-def health_of(live: Mapping[str, Any]) -> Verdict:
-    """Return the health of a live object (whole, with its status) and one sentence on why."""
-    health, message = _verdict(live)
+def health_of(live: Mapping[str, Any], rule: Rule | None = None) -> Verdict:
+    """Return the health of a live object (whole, with its status) and one sentence on why.
+
+    `rule` takes the place of its kind's, for an object that is not on its way to be gone or to be
+    looked at by its controller.
+    """
+    health, message = _verdict(live, rule)
     message = " ".join(message.split())
     return health, message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
@@ -39,7 +44,7 @@ def worst(healths: Iterable[Health]) -> Health:
     return max(healths, key=_ORDER.__getitem__, default=Health.HEALTHY)
 
 
-def _verdict(live: Mapping[str, Any]) -> Verdict:
+def _verdict(live: Mapping[str, Any], rule: Rule | None) -> Verdict:
     metadata = _map(live, "metadata")
     if metadata.get("deletionTimestamp"):
         return Health.PROGRESSING, _terminating(live)
@@ -52,13 +57,15 @@ def _verdict(live: Mapping[str, Any]) -> Verdict:
             Health.PROGRESSING,
             f"Generation {generation} is not observed yet; the latest observed is {observed}",
         )
+    if rule is not None:
+        return rule(live)
     for condition in _conditions(live):
         if condition["type"] == "Reconciling" and condition["status"] == "True":
             return Health.PROGRESSING, _why(condition)
         if condition["type"] == "Stalled" and condition["status"] == "True":
             return Health.DEGRADED, _why(condition)
-    rule = _RULES.get((_group(live), str(live.get("kind", ""))))
-    return rule(live) if rule is not None else _by_ready(live)
+    built_in = _RULES.get((_group(live), str(live.get("kind", ""))))
+    return built_in(live) if built_in is not None else _by_ready(live)
 
 
 def _deployment(live: Mapping[str, Any]) -> Verdict:
