@@ -10,7 +10,7 @@ from typing import TypeVar
 import orjson
 
 from benchmarks.frame import Figure, alternate
-from benchmarks.support.watched import REDACTOR, Known, Object, known, updates
+from benchmarks.support.watched import EYES, Known, Object, known, updates
 from engine.clusters.look import look
 from engine.objects.kept import differences
 from events.vocabulary import ObjectRef
@@ -76,7 +76,7 @@ def _is_same(pair: tuple[Object, Object]) -> bool:
 
 
 def _looked(item: tuple[ObjectRef, Object]) -> object:
-    return look(*item, REDACTOR)
+    return look(*item, EYES)
 
 
 def _hashed(item: tuple[ObjectRef, Object]) -> bytes:

@@ -13,7 +13,7 @@ import anyio
 import orjson
 
 from benchmarks.frame import Figure, alternate
-from benchmarks.support.watched import REDACTOR, Known, known, line, updates
+from benchmarks.support.watched import EYES, Known, known, line, updates
 from engine.clusters.connect import Connection
 from engine.clusters.discovery import Discovery
 from engine.clusters.kept import KeptForms
@@ -103,7 +103,7 @@ class _Reader:
             log_id=log.log_id,
             memory=memory,
             kept=kept,
-            redactor=REDACTOR,
+            eyes=EYES,
             recorder=self._recorder,
             fetch=_nothing,
             reread=_nothing_kept,
@@ -113,7 +113,7 @@ class _Reader:
         for each in found:
             # As stored and read again, so that it shares no text with what it is compared with.
             observer.applied(
-                look(each.ref, orjson.loads(orjson.dumps(each.live)), REDACTOR),
+                look(each.ref, orjson.loads(orjson.dumps(each.live)), EYES),
                 Kept.decode(each.kept.encode()),
             )
         self._memory, self._kept, self._observer = memory, kept, observer

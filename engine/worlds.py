@@ -21,7 +21,7 @@ from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.process.supervise import Children
 from engine.reconcile.requests import placed
 from engine.resources.duration import seconds
-from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
+from engine.resources.model import ClusterSpec, HealthRule, NotificationSpec, RepositorySpec
 from engine.sources.failure import SourceError
 from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
@@ -144,6 +144,7 @@ class ClusterWorld:
         # One for all: what an application has on a hundred clusters is held once.
         self._kept = KeptForms(log, clock, settings)
         self._clusters: dict[str, Cluster] = {}
+        self._rules: dict[str, tuple[HealthRule, ...]] = {}
 
     def port(self, cluster_stream: str) -> ClusterPort | None:
         """Return the way to a cluster; None where it is not declared."""
@@ -162,10 +163,13 @@ class ClusterWorld:
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""
         recorded = RecordedCluster(self._views, self._log, stream)
+        spec = msgspec.convert(declared.spec, ClusterSpec)
+        before = self._rules.get(stream, spec.health)
+        self._rules[stream] = spec.health
         cluster = Cluster(
             declared.project,
             declared.name,
-            msgspec.convert(declared.spec, ClusterSpec),
+            spec,
             log=self._log,
             redactor=self._redactor,
             baselines=recorded,
@@ -173,6 +177,7 @@ class ClusterWorld:
             settings=self._settings,
             desired_body=recorded.applied_body,
             kept=self._kept,
+            other_rules=before != spec.health,
         )
         await self._children.remove(stream)
         self._clusters[stream] = cluster

@@ -325,9 +325,12 @@ class RolledBack(Fact, frozen=True, omit_defaults=True):
 
 
 class RollbackLifted(Fact, frozen=True, omit_defaults=True):
-    """A target follows its commits again."""
+    """A target follows its commits again. `after_failure`: the engine had rolled it back."""
+
+    schema: ClassVar[int] = 2
 
     reason: str
+    after_failure: bool = False
 
 
 class Suspended(Fact, frozen=True, omit_defaults=True):

@@ -153,7 +153,7 @@ class LogCheck:
         if edge is None:
             return
         for full in edge.add([event_leaf(event)]):
-            async for finding in self._tile(full):
+            async for finding in self._tile(full, max(checkpoints, default=0)):
                 yield finding
         note = checkpoints.get(event.position)
         if note is not None:
@@ -161,11 +161,16 @@ class LogCheck:
             for finding in _checked(note, event.position, edge.root(), keys):
                 yield finding
 
-    async def _tile(self, full: FullTile) -> AsyncIterator[Finding]:
+    async def _tile(self, full: FullTile, signed: int) -> AsyncIterator[Finding]:
         tile = full.tile
         rows = await self._fetch("tiles", tile.level, tile.index)
         if not rows:
-            return  # not signed yet: the signer is behind, and goes on by itself
+            # What is not signed yet has none: the signer is behind, and goes on by itself.
+            last = (tile.index + 1) * tile.width ** (tile.level + 1)
+            if last <= signed:
+                what = f"it is missing, though {signed} events are signed"
+                yield Finding("tile-missing", tile.path, what, RESTORE)
+            return
         self.tally.tiles += 1
         ours, theirs = split(full.hashes, tile.width), split(bytes(rows[0][2]), tile.width)
         for place, (mine, stored) in enumerate(zip(ours, theirs, strict=True)):

@@ -38,6 +38,7 @@ ADDED: Final[Mapping[tuple[str, int], tuple[str, ...]]] = {
     ("HealthChanged", 2): ("seen",),
     ("HoldLifted", 2): ("seen",),
     ("ReconcileHeld", 2): ("seen", "waits_for"),
+    ("RollbackLifted", 2): ("after_failure",),
     ("RolledBack", 2): ("instead", "seen"),
     ("TargetSynced", 2): ("count", "seen"),
 }

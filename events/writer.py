@@ -32,7 +32,7 @@ SQL = load("events", "log.sql")
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 16 * 2**20
 """A batch takes no further command beyond these."""
-_SPLIT = 16
+_SPLIT = 32
 """Callers from which on a batch is told in two halves, so that the first can queue the next."""
 _REMEMBER, _REMEMBER_BODIES = 100_000, 20_000
 """Streams, and digests of bodies, that are remembered, so that they need not be asked for."""
@@ -130,8 +130,13 @@ class Writer:
     async def _answer(self) -> None:
         """Have those whose commands are decided told: once the next batch is on its way.
 
-        Where nobody waits, half of them are told first: what they queue is the next batch.
+        Where nobody waits, half of them are told first: what they queue is the next batch. Where
+        others append too, all are: the log's lock is what is scarce, and not the server's time.
         """
+        if self._is_shared:
+            self._tell()
+            await checkpoint()
+            return
         if not self._queue:
             half = len(self._owed) // 2 if len(self._owed) >= _SPLIT else 0
             self._tell(half)

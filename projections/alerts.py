@@ -25,6 +25,8 @@ from events.catalog import (
     HoldLifted,
     ReconcileHeld,
     RenderFailed,
+    RollbackLifted,
+    RolledBack,
     SourceFailed,
     SourceRecovered,
 )
@@ -145,6 +147,12 @@ def _told_of_target(fact: Fact) -> _Told | None:
             return _Told(AlertKind.RECOVERED, "correction", "applied", message)
         case ReconcileHeld() if not fact.again and fact.code not in _TOLD_ELSEWHERE:
             return _Told(AlertKind.HELD, "hold", fact.code, fact.message)
+        case RolledBack() if fact.instead:
+            message = f"rolled back to {fact.commit[:12]}: {fact.reason}"
+            return _Told(AlertKind.FAILED, "rollback", "rolled-back", message, fact.commit)
+        case RollbackLifted(after_failure=True):
+            message = "it follows its commits again"
+            return _Told(AlertKind.RECOVERED, "rollback", "lifted", message)
         case HoldLifted() if fact.code not in _TOLD_ELSEWHERE:
             return _Told(AlertKind.RECOVERED, "hold", fact.code, f"no longer held ({fact.code})")
     return None
@@ -199,6 +207,8 @@ ALERT_TYPES = names(
         CorrectionApplied,
         ReconcileHeld,
         HoldLifted,
+        RolledBack,
+        RollbackLifted,
         ClusterLost,
         ClusterConnected,
         SourceFailed,
@@ -216,7 +226,7 @@ class AlertsView:
     """Positions of alerts: of all, and by project."""
 
     name = "alerts"
-    version = 1
+    version = 2
     types: frozenset[str] | None = ALERT_TYPES
 
     def subjects(self, event: Event, fact: Fact) -> Iterable[str]:

@@ -82,7 +82,10 @@ class Approval(Struct, frozen=True, omit_defaults=True):
 
 
 class Pin(Struct, frozen=True, omit_defaults=True):
-    """The revision that a target was rolled back to; `desired` is the position of its render."""
+    """The revision that a target was rolled back to; `desired` is the position of its render.
+
+    `by_policy`: nobody asked for it, the engine did it because the target was not healthy in time.
+    """
 
     commit: str
     desired: int
@@ -92,6 +95,7 @@ class Pin(Struct, frozen=True, omit_defaults=True):
     actor: str
     reason: str
     at: int
+    by_policy: bool = False
 
 
 class Adoption(Struct, frozen=True, omit_defaults=True):
@@ -168,7 +172,7 @@ class TargetsView(StreamFold[TargetDocument]):
     """Targets by stream; indexed by application and cluster (as streams), and by open request."""
 
     name = "targets"
-    version = 5
+    version = 6
     document = TargetDocument
     types = names(
         (
@@ -267,6 +271,7 @@ def _fold(document: TargetDocument, event: Event, fact: Fact) -> TargetDocument:
                 event.actor,
                 fact.reason,
                 event.recorded_at,
+                by_policy=fact.instead > 0,
             )
             return replace(
                 document,

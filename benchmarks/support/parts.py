@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -24,18 +25,33 @@ _NARROW = "narrow"
 
 
 class Stopwatch:
-    """Sums up seconds by part, and stands in for a connection that is timed call by call."""
+    """Sums up seconds by part, and stands in for a connection that is timed call by call.
+
+    What we do ourselves is timed in CPU time, what is waited for by the clock; `server` is the CPU
+    time that the server's process took for all of it.
+    """
 
     def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
         self.spent: dict[str, float] = {}
 
     @contextmanager
-    def timing(self, part: str) -> Iterator[None]:
+    def timing(self, part: str, clock: Callable[[], float] = time.process_time) -> Iterator[None]:
         """Count what is done within towards a part."""
-        began = time.perf_counter()
+        began = clock()
         yield
-        self.spent[part] = self.spent.get(part, 0.0) + time.perf_counter() - began
+        self.spent[part] = self.spent.get(part, 0.0) + clock() - began
+
+    @contextmanager
+    def waiting(self, part: str) -> Iterator[None]:
+        """Count what the server is waited for towards a part, and its work."""
+        with self.timing(part, time.perf_counter), self.timing("server", self._server):
+            yield
+
+    def _server(self) -> float:
+        # Linux: nanoseconds on a CPU, then what it waited for one, then how often it ran.
+        pid = self._connection.get_server_pid()
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
     def is_in_transaction(self) -> bool:
         """Whether a transaction is open, as the connection has it."""
@@ -43,12 +59,12 @@ class Stopwatch:
 
     async def fetchval(self, *arguments: Any) -> Any:
         """Ask what the product asks: the checks of a large batch, all of a small one."""
-        with self.timing("checks" if self.is_in_transaction() else "statement"):
+        with self.waiting("checks" if self.is_in_transaction() else "statement"):
             return await self._connection.fetchval(*arguments)
 
     async def copy_records_to_table(self, table: str, **options: Any) -> Any:
         """COPY: the ids, or the events."""
-        with self.timing("ids" if table == "event_id" else "copy"):
+        with self.waiting("ids" if table == "event_id" else "copy"):
             return await self._connection.copy_records_to_table(table, **options)
 
 
@@ -90,7 +106,7 @@ async def _batch(watch: Stopwatch, connection: AnyConnection, size: int) -> None
     if recorded is None:
         raise RuntimeError("somebody else appends while the parts are measured")
     if size >= LARGE:
-        with watch.timing("commit"):
+        with watch.waiting("commit"):
             await connection.execute("COMMIT")
     _hash(watch, decision, recorded)
 

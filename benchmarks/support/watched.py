@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from benchmarks.support.shops import objects
+from engine.clusters.look import Eyes
 from engine.objects.kept import Kept, freeze
 from engine.objects.ownership import MANAGER, stamp
 from engine.objects.redact import Redactor
@@ -20,6 +21,7 @@ from events.vocabulary import ObjectRef
 
 NAMESPACE = "bench"
 REDACTOR = Redactor(b"0123456789abcdef0123456789abcdef", "bench")
+EYES = Eyes(REDACTOR)
 _SERVED = {
     "Deployment": ("apps", "v1", "deployments"),
     "ServiceAccount": ("", "v1", "serviceaccounts"),

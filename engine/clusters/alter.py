@@ -10,14 +10,13 @@ import orjson
 from engine.clusters import deed
 from engine.clusters.connect import Connection, Refused
 from engine.clusters.deed import Before, NotSent
-from engine.clusters.look import look
+from engine.clusters.look import Eyes, look
 from engine.clusters.memory import Memory
 from engine.clusters.observe import Observer
 from engine.clusters.wire import Response, header, object_of
 from engine.objects.foreign import foreign_found
 from engine.objects.left import spared
 from engine.objects.ownership import MANAGER
-from engine.objects.redact import Redactor
 from engine.objects.removal import removal
 from engine.objects.takeover import adopted
 from engine.ports import Answer, ApplyRequest
@@ -38,11 +37,11 @@ class Alterations:
         connection: Connection,
         memory: Memory,
         observer: Observer,
-        redactor: Redactor,
+        eyes: Eyes,
         doubt: Callable[[ObjectRef], None],
     ) -> None:
         self._connection, self._memory, self._observer = connection, memory, observer
-        self._redactor, self._doubt = redactor, doubt
+        self._eyes, self._doubt = eyes, doubt
 
     async def adopt(self, request: ApplyRequest, path: str, before: Before) -> Before:
         """Make the fields of other tools ours, where they have some; nothing else changes.
@@ -87,7 +86,7 @@ class Alterations:
                 return Answer(outcome=Outcome.UNCHANGED, uid=before.uid)
             response = await self._json_patch(path, patch)
             if response.is_success:
-                seen = look(ref, object_of(response.body), self._redactor)
+                seen = look(ref, object_of(response.body), self._eyes)
                 verdict = self._observer.applied(seen, kept, is_frozen=False)
                 return Answer(
                     outcome=Outcome.CHANGED,
@@ -112,7 +111,7 @@ class Alterations:
         if not response.is_success:
             raise Refused(response)
         live = object_of(response.body)
-        seen = look(ref, live, self._redactor)
+        seen = look(ref, live, self._eyes)
         if seen.uid != before.uid:
             raise NotSent(deed.stale("The object was made anew since it was observed."))
         if seen.version == before.version:

@@ -19,7 +19,7 @@ from engine.clusters.alter import Alterations
 from engine.clusters.connect import Connection, Refused, Unreachable
 from engine.clusters.deed import Before, NotSent
 from engine.clusters.discovery import Discovery, KindUnknown
-from engine.clusters.look import Look, look
+from engine.clusters.look import Eyes, Look, look
 from engine.clusters.memory import Held, Memory
 from engine.clusters.observe import Observer
 from engine.clusters.status import lacks_namespace
@@ -30,7 +30,6 @@ from engine.objects.kept import Kept, freeze
 from engine.objects.mutated import mutated
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import is_secret
-from engine.objects.redact import Redactor
 from engine.ports import Answer, ApplyRequest, KindInfo
 from events.vocabulary import FieldRule, Health, ObjectRef, Observation, Outcome, Presence
 
@@ -57,17 +56,17 @@ class Deeds:
         discovery: Discovery,
         memory: Memory,
         observer: Observer,
-        redactor: Redactor,
+        eyes: Eyes,
         desired_body: DesiredBody | None,
         trouble: Callable[[], None],
         contradicted: Callable[[str, str], None],
         unseen: Callable[[ObjectRef], bool],
     ) -> None:
         self._connection, self._discovery = connection, discovery
-        self._memory, self._observer, self._redactor = memory, observer, redactor
+        self._memory, self._observer, self._eyes = memory, observer, eyes
         self._desired_body, self._trouble = desired_body, trouble
         self._contacts = deed.Contacts()
-        self._alterations = Alterations(connection, memory, observer, redactor, self._doubt)
+        self._alterations = Alterations(connection, memory, observer, eyes, self._doubt)
         self._contradicted, self._unseen = contradicted, unseen
         self._doubted: set[str] = set()
         """Objects whose last deed had no answer, so that no memory of them counts: by identity."""
@@ -135,8 +134,8 @@ class Deeds:
             response = await self._patch(deed.path_of(info, ref), whole, force=True, dry_run=True)
             if not response.is_success:
                 return None
-            answer, _ = self._redactor.redact(object_of(response.body))
-            shown, _ = self._redactor.redact(body)
+            answer, _ = self._eyes.redact(object_of(response.body))
+            shown, _ = self._eyes.redact(body)
             return freeze(answer, sent=shown)
         except (Unreachable, KindUnknown, NotSent, Garbage, ObjectRefused) as error:
             _logger.info("how the server reads %s now cannot be told: %s", ref, error)
@@ -312,7 +311,7 @@ class Deeds:
             raise Unreachable("unauthorised", "The cluster refuses our credentials.")
         if not response.is_success:
             raise Refused(response)
-        seen = look(request.ref, object_of(response.body), self._redactor)
+        seen = look(request.ref, object_of(response.body), self._eyes)
         conflict = deed.owned_by_another(seen, request.body, request.owners)
         if conflict is not None:
             raise NotSent(conflict)
@@ -357,7 +356,7 @@ class Deeds:
         response = await self._connection.request("GET", path)
         if not response.is_success:
             return None
-        seen = look(ref, object_of(response.body), self._redactor)
+        seen = look(ref, object_of(response.body), self._eyes)
         if entry.ref.api_version != ref.api_version or seen.uid != before.uid:
             return None
         if not await self._observer.unmoved(entry, seen):
@@ -385,8 +384,8 @@ class Deeds:
         self._doubted.discard(request.ref.identity)
         meta = header(response.body)
         ref = ObjectRef(request.ref.api_version, request.ref.kind, meta.namespace, meta.name)
-        seen = look(ref, object_of(response.body), self._redactor)
-        shown, _ = self._redactor.redact(request.body)
+        seen = look(ref, object_of(response.body), self._eyes)
+        shown, _ = self._eyes.redact(request.body)
         kept = freeze(seen.live, sent=shown)
         verdict = self._observer.applied(seen, kept)
         return Answer(
@@ -402,7 +401,7 @@ class Deeds:
     def _deleted(self, ref: ObjectRef, uid: str, version: str, response: Response) -> Answer:
         live = object_of(response.body)
         if live.get("kind") == ref.kind and deed.is_ending(live):
-            seen = look(ref, live, self._redactor)
+            seen = look(ref, live, self._eyes)
             verdict = self._observer.ending(seen)
             return Answer(
                 outcome=Outcome.DELETED,

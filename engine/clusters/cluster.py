@@ -11,15 +11,17 @@ from typing import Protocol
 import anyio
 import anyio.abc
 import msgspec
-from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.clusters.access import AccessReader
 from engine.clusters.apply import Deeds, DesiredBody
 from engine.clusters.backoff import Bell
 from engine.clusters.connect import Connection, Refused, Unreachable
 from engine.clusters.contact import Contact
+from engine.clusters.definition import definition_of
 from engine.clusters.discovery import Discovery, KindUnknown
 from engine.clusters.kept import KeptForms
+from engine.clusters.look import Eyes
 from engine.clusters.memory import Baseline, Memory
 from engine.clusters.observe import Observer, report_unseen
 from engine.clusters.paths import group_path, is_segment
@@ -29,6 +31,7 @@ from engine.clusters.settings import ClusterSettings
 from engine.clusters.watch import KindWatcher, Tools
 from engine.clusters.wire import Garbage
 from engine.objects.foreign import ALLOWED
+from engine.objects.health_rules import HealthRules
 from engine.objects.identity import ObjectRefused
 from engine.objects.redact import Redactor
 from engine.ports import Answer, ApplyRequest, Clock, KindInfo
@@ -67,7 +70,7 @@ class Cluster:
     `run` must be running for anything here to work. What is observed goes to the stream
     `cluster/<project>/<name>`; `desired_body` gives the body that was last applied to an object,
     for the one dry run that tells a server's new reading from drift. `kept` is a store of kept
-    forms that clusters share.
+    forms that clusters share. With `other_rules` what was recorded went by other health rules.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Cluster:
         desired_body: DesiredBody | None = None,
         foreign_allowed: Collection[str] = ALLOWED,
         kept: KeptForms | None = None,
+        other_rules: bool = False,
     ) -> None:
         self._name, self._clock, self._settings, self._baselines = name, clock, settings, baselines
         self._connection = Connection(AccessReader(spec, settings, clock), settings, name)
@@ -100,25 +104,27 @@ class Cluster:
             lost=self._lost,
             answered=self._answered,
         )
+        eyes = self._eyes = Eyes(redactor, HealthRules(spec.health))
+        self._other_rules = other_rules
         kept = kept or KeptForms(log, clock, settings)
         self._observer = Observer(
             log_id=log.log_id,
             memory=self._memory,
             kept=kept,
-            redactor=redactor,
+            eyes=eyes,
             recorder=self._recorder,
             fetch=lambda ref: self._deeds.fetch(ref),
             reread=lambda ref, uid: self._deeds.reread(ref, uid),
             watched=lambda api_version, kind: (api_version, kind) in self._watchers,
             foreign_allowed=foreign_allowed,
         )
-        self._rehearsals = Rehearsals(self._connection, self._discovery, self._memory, redactor)
+        self._rehearsals = Rehearsals(self._connection, self._discovery, self._memory, eyes)
         self._deeds = Deeds(
             connection=self._connection,
             discovery=self._discovery,
             memory=self._memory,
             observer=self._observer,
-            redactor=redactor,
+            eyes=eyes,
             desired_body=desired_body,
             trouble=self._contact.trouble,
             contradicted=self._contradicted,
@@ -242,7 +248,7 @@ class Cluster:
 
     async def run(self) -> None:
         """Observe until cancelled. Raises what the log and the baselines raise, nothing else."""
-        self._memory.load(await self._baselines.load())
+        self._memory.load(map(self._doubted, await self._baselines.load()))
         self._recorded_kinds = await self._baselines.kinds()
         self._is_lost_on_record = await self._baselines.is_lost()
         try:
@@ -347,6 +353,12 @@ class Cluster:
         is_followed = watcher is not None and watcher.is_readable and self._contact.is_connected
         return is_followed and not self._memory.may_know(ref)
 
+    def _doubted(self, known: Baseline) -> Baseline:
+        """Have an object looked at again whose health may have been recorded by another rule."""
+        if self._other_rules or self._eyes.rules.is_about(known.ref):
+            return replace(known, resource_version="")
+        return known
+
     def _restored(self, version: str) -> None:
         for watcher in self._watchers.values():
             watcher.suspect(version)
@@ -374,13 +386,13 @@ class Cluster:
             response = await self._connection.request("GET", path)
             if not response.is_success:
                 return False
-            definition = _definitions.decode(response.body)
-            if not definition.is_established:
+            defined = definition_of(response.body)
+            if not defined.is_established:
                 return False
             # Established comes a moment before the kinds can be discovered.
-            for version in definition.served:
+            for version in defined.served:
                 self._discovery.forget(version)
-                await self._discovery.find(version, definition.spec.names.kind)
+                await self._discovery.find(version, defined.spec.names.kind)
         except Unreachable:
             self._contact.trouble()
             return False
@@ -392,45 +404,3 @@ class Cluster:
 async def _run_in(scope: anyio.CancelScope, watcher: KindWatcher) -> None:
     with scope:
         await watcher.run()
-
-
-class _Names(Struct):
-    kind: str
-
-
-class _Version(Struct):
-    name: str
-    served: bool = True
-
-
-class _Spec(Struct):
-    group: str
-    names: _Names
-    versions: tuple[_Version, ...]
-
-
-class _Condition(Struct):
-    type: str
-    status: str
-
-
-class _Status(Struct):
-    conditions: tuple[_Condition, ...] | None = None
-
-
-class _Definition(Struct):
-    spec: _Spec
-    status: _Status = msgspec.field(default_factory=_Status)
-
-    @property
-    def is_established(self) -> bool:
-        return _Condition("Established", "True") in (self.status.conditions or ())
-
-    @property
-    def served(self) -> list[str]:
-        return [
-            f"{self.spec.group}/{version.name}" for version in self.spec.versions if version.served
-        ]
-
-
-_definitions = msgspec.json.Decoder(_Definition)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from engine.objects.digest import VOLATILE
-from engine.objects.health import health_of
+from engine.objects.health_rules import BUILT_IN, HealthRules
 from engine.objects.managed import STATUS
 from events.vocabulary import ObjectRef
 
@@ -46,7 +46,7 @@ class Glance(Struct, frozen=True, gc=False):
     parts: dict[str, Raw]
     metadata: dict[str, Raw]
 
-    def fares(self, ref: ObjectRef) -> bytes:
+    def fares(self, ref: ObjectRef, rules: HealthRules = BUILT_IN) -> bytes:
         """Return the hash of its health; `NOTHING` where it cannot be read."""
         live: dict[str, Any] = {"apiVersion": ref.api_version, "kind": ref.kind}
         try:
@@ -54,7 +54,7 @@ class Glance(Struct, frozen=True, gc=False):
             live["metadata"] = {name: _decode(part) for name, part in self.metadata.items()}
         except _UNREADABLE:
             return NOTHING
-        return fares_of(*health_of(live))
+        return fares_of(*rules.of(live))
 
 
 def glance(ref: ObjectRef, body: bytes) -> Glance | None:

@@ -5,6 +5,7 @@ Nothing gets past here that still has a secret value in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from msgspec import Struct
 from engine.clusters.glance import NOTHING, fares_of
 from engine.objects.canonical import canonical
 from engine.objects.digest import body_hash, managed_signature, storable
-from engine.objects.health import health_of
+from engine.objects.health_rules import BUILT_IN, HealthRules
 from engine.objects.ownership import OWNER_LABEL, owner_of
 from engine.objects.redact import Redactor
 from engine.ports import Owner
@@ -38,15 +39,24 @@ class Look(Struct, frozen=True):
     """That of the glance before, where there was one."""
 
 
-def look(
-    ref: ObjectRef, live: dict[str, Any], redactor: Redactor, essence: bytes = NOTHING
-) -> Look:
+class Eyes(Struct, frozen=True):
+    """How objects of a cluster are looked at: with what is redacted, and by which health rules."""
+
+    redactor: Redactor
+    rules: HealthRules = BUILT_IN
+
+    def redact(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Return an object without its secret values; see `Redactor.redact`."""
+        return self.redactor.redact(body)
+
+
+def look(ref: ObjectRef, live: dict[str, Any], eyes: Eyes, essence: bytes = NOTHING) -> Look:
     """Look at an object as the API server sent it. Raises `ObjectRefused`."""
     # Items of a list come without these two.
     live = {"apiVersion": ref.api_version, "kind": ref.kind} | live
-    live, _ = redactor.redact(live)
+    live, _ = eyes.redact(live)
     metadata = live["metadata"]
-    health, message = health_of(live)
+    health, message = eyes.rules.of(live)
     return Look(
         ref=ref,
         live=live,

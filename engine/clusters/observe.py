@@ -16,14 +16,14 @@ from msgspec.structs import replace
 from engine.clusters.discovery import KindUnknown
 from engine.clusters.glance import NOTHING, Glance, glance
 from engine.clusters.kept import KeptForms
-from engine.clusters.look import Look, body_of, is_labelled, look
+from engine.clusters.look import Eyes, Look, body_of, is_labelled, look
 from engine.clusters.memory import Entry, Held, Memory
 from engine.clusters.record import Recorder
 from engine.clusters.wire import Meta, header, is_newer, is_older, object_of
 from engine.objects.digest import change_digest
 from engine.objects.foreign import foreign
+from engine.objects.health_rules import HealthRules
 from engine.objects.kept import Kept, compare_with, differences
-from engine.objects.redact import Redactor
 from events.event import Blob
 from events.vocabulary import Health, ObjectRef, Observation, Presence
 
@@ -58,7 +58,7 @@ class Observer:
         log_id: str,
         memory: Memory,
         kept: KeptForms,
-        redactor: Redactor,
+        eyes: Eyes,
         recorder: Recorder,
         fetch: Fetch,
         reread: Reread,
@@ -66,7 +66,7 @@ class Observer:
         foreign_allowed: Collection[str],
     ) -> None:
         self._log_id = log_id
-        self._memory, self._kept, self._redactor = memory, kept, redactor
+        self._memory, self._kept, self._eyes = memory, kept, eyes
         self._recorder, self._fetch, self._reread = recorder, fetch, reread
         self._watched = watched
         self._foreign_allowed = frozenset(foreign_allowed)
@@ -224,11 +224,15 @@ class Observer:
                 return
             if seen is None:
                 parts = glance(ref, body)
-                if entry is not None and parts is not None and _is_still(entry, parts, ref):
+                if (
+                    entry is not None
+                    and parts is not None
+                    and _is_still(entry, parts, ref, self._eyes.rules)
+                ):
                     self._memory.put(replace(entry, version=meta.resource_version))
                     return
                 essence = parts.essence if parts is not None else NOTHING
-                seen = look(ref, object_of(body), self._redactor, essence)
+                seen = look(ref, object_of(body), self._eyes, essence)
             if await self._noted(entry, seen, source):
                 return
 
@@ -348,9 +352,9 @@ def _is_news(entry: Entry, uid: str, version: str) -> bool:
     return entry.presence is not Presence.ABSENT and is_newer(version, entry.version)
 
 
-def _is_still(entry: Entry, parts: Glance, ref: ObjectRef) -> bool:
+def _is_still(entry: Entry, parts: Glance, ref: ObjectRef, rules: HealthRules) -> bool:
     """Whether an object, by its bytes, is in all that counts what an entry was made from."""
-    return parts.essence == entry.essence and parts.fares(ref) == entry.health
+    return parts.essence == entry.essence and parts.fares(ref, rules) == entry.health
 
 
 def _is_same(entry: Entry, seen: Look, application: str) -> bool:

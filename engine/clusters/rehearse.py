@@ -10,7 +10,7 @@ from engine.clusters import deed
 from engine.clusters.connect import Connection, Refused, Unreachable
 from engine.clusters.deed import NotSent
 from engine.clusters.discovery import Discovery, KindUnknown
-from engine.clusters.look import look
+from engine.clusters.look import Eyes, look
 from engine.clusters.memory import Memory
 from engine.clusters.wire import Garbage, Response, object_of
 from engine.objects.identity import ObjectRefused
@@ -18,7 +18,6 @@ from engine.objects.left import spared
 from engine.objects.mutated import mutated
 from engine.objects.ownership import MANAGER
 from engine.objects.prepare import is_secret
-from engine.objects.redact import Redactor
 from engine.ports import Answer, ApplyRequest
 from events.vocabulary import ObjectRef, Outcome
 
@@ -29,10 +28,10 @@ class Rehearsals:
     """Asks one cluster what it would answer."""
 
     def __init__(
-        self, connection: Connection, discovery: Discovery, memory: Memory, redactor: Redactor
+        self, connection: Connection, discovery: Discovery, memory: Memory, eyes: Eyes
     ) -> None:
         self._connection, self._discovery = connection, discovery
-        self._memory, self._redactor = memory, redactor
+        self._memory, self._eyes = memory, eyes
 
     async def apply(self, request: ApplyRequest) -> Answer:
         """Ask what an apply would come to: a success, with what admission would alter, or why not.
@@ -66,7 +65,7 @@ class Rehearsals:
         live = await self._live(path)
         whole, rules = request.body, deed.rules_of(request)
         if live is not None:
-            seen = look(request.ref, live, self._redactor)
+            seen = look(request.ref, live, self._eyes)
             if request.uid and seen.uid != request.uid:
                 return deed.stale("The object was made anew since it was observed.")
             another = deed.owned_by_another(seen, request.body, request.owners)
@@ -78,8 +77,8 @@ class Rehearsals:
         response = await self._patch(request, path, deed.sent(whole, info, request.ref, "", ""))
         if not response.is_success:
             return deed.refused(response, is_secret(request.body))
-        would = look(request.ref, object_of(response.body), self._redactor)
-        shown, _ = self._redactor.redact(request.body)
+        would = look(request.ref, object_of(response.body), self._eyes)
+        shown, _ = self._eyes.redact(request.body)
         return Answer(
             outcome=self._outcome(request.ref, live is None, would.body, would.signature),
             uid=would.uid if live is not None else "",

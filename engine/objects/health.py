@@ -5,9 +5,12 @@ where it has no word or no rule:
 
 - what is suspended on purpose (CronJob, Job, a paused Deployment) is SUSPENDED;
 - a Job, or a Pod that is to end, is PROGRESSING while it runs, since later waves wait for its end;
-- a Pod that failed, and a PersistentVolumeClaim that lost its volume, are DEGRADED;
+- a Pod that failed or whose containers do not come up (a crash loop, an image that cannot be
+  pulled), and a PersistentVolumeClaim that lost its volume, are DEGRADED;
+- a DaemonSet whose Pods are updated on deletion does not wait for that;
 - a Pod that cannot be scheduled is DEGRADED at once, since nothing here reads a clock;
-- HorizontalPodAutoscaler and APIService are read by their conditions.
+- HorizontalPodAutoscaler and APIService are read by their conditions;
+- a ReplicationController is read as a ReplicaSet.
 """
 
 from __future__ import annotations
@@ -18,15 +21,20 @@ from typing import Any, Final, TypeAlias
 from events.vocabulary import Health
 
 Verdict: TypeAlias = tuple[Health, str]
+Rule: TypeAlias = Callable[[Mapping[str, Any]], Verdict]
 
 MAX_MESSAGE: Final = 500
 _ORDER = {health: place for place, health in enumerate(Health)}
 _NO_DEADLINE = 2**31 - 1
 
 
-def health_of(live: Mapping[str, Any]) -> Verdict:
-    """Return the health of a live object (whole, with its status) and one sentence on why."""
-    health, message = _verdict(live)
+def health_of(live: Mapping[str, Any], rule: Rule | None = None) -> Verdict:
+    """Return the health of a live object (whole, with its status) and one sentence on why.
+
+    `rule` takes the place of its kind's, for an object that is not on its way to be gone or to be
+    looked at by its controller.
+    """
+    health, message = _verdict(live, rule)
     message = " ".join(message.split())
     return health, message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
@@ -36,7 +44,7 @@ def worst(healths: Iterable[Health]) -> Health:
     return max(healths, key=_ORDER.__getitem__, default=Health.HEALTHY)
 
 
-def _verdict(live: Mapping[str, Any]) -> Verdict:
+def _verdict(live: Mapping[str, Any], rule: Rule | None) -> Verdict:
     metadata = _map(live, "metadata")
     if metadata.get("deletionTimestamp"):
         return Health.PROGRESSING, _terminating(live)
@@ -49,13 +57,15 @@ def _verdict(live: Mapping[str, Any]) -> Verdict:
             Health.PROGRESSING,
             f"Generation {generation} is not observed yet; the latest observed is {observed}",
         )
+    if rule is not None:
+        return rule(live)
     for condition in _conditions(live):
         if condition["type"] == "Reconciling" and condition["status"] == "True":
             return Health.PROGRESSING, _why(condition)
         if condition["type"] == "Stalled" and condition["status"] == "True":
             return Health.DEGRADED, _why(condition)
-    rule = _RULES.get((_group(live), str(live.get("kind", ""))))
-    return rule(live) if rule is not None else _by_ready(live)
+    built_in = _RULES.get((_group(live), str(live.get("kind", ""))))
+    return built_in(live) if built_in is not None else _by_ready(live)
 
 
 def _deployment(live: Mapping[str, Any]) -> Verdict:
@@ -120,6 +130,7 @@ def _stateful_set(live: Mapping[str, Any]) -> Verdict:
 
 def _daemon_set(live: Mapping[str, Any]) -> Verdict:
     status = _map(live, "status")
+    is_on_delete = _map(_map(live, "spec"), "updateStrategy").get("type") == "OnDelete"
     if "observedGeneration" not in status:
         return Health.PROGRESSING, "Not observed yet"
     wanted = _number(status, "desiredNumberScheduled", -1)
@@ -127,7 +138,8 @@ def _daemon_set(live: Mapping[str, Any]) -> Verdict:
         return Health.PROGRESSING, "Not scheduled yet"
     behind = _behind(
         (_number(status, "currentNumberScheduled"), wanted, "Current"),
-        (_number(status, "updatedNumberScheduled"), wanted, "Updated"),
+        # With OnDelete, Pods are updated when somebody deletes them.
+        (wanted if is_on_delete else _number(status, "updatedNumberScheduled"), wanted, "Updated"),
         (_number(status, "numberAvailable"), wanted, "Available"),
         (_number(status, "numberReady"), wanted, "Ready"),
     )
@@ -185,13 +197,14 @@ def _pod(live: Mapping[str, Any]) -> Verdict:
     if phase == "Failed":
         return Health.DEGRADED, str(status.get("message") or "The Pod has failed")
     conditions = {condition["type"]: condition for condition in _conditions(live)}
+    stuck = list(_stuck(status)) if phase in ("Running", "Pending") else []
+    if stuck:
+        return Health.DEGRADED, "; ".join(stuck)
     if phase == "Running":
         if conditions.get("Ready", {}).get("status") == "True":
             if _map(live, "spec").get("restartPolicy") in ("Never", "OnFailure"):
                 return Health.PROGRESSING, "The Pod runs to completion"
             return Health.HEALTHY, "The Pod is ready"
-        if looping := _crash_looping(status):
-            return Health.DEGRADED, f"Containers in CrashLoopBackOff: {', '.join(looping)}"
         return Health.PROGRESSING, "The Pod is running and not ready"
     if phase == "Pending":
         scheduled = conditions.get("PodScheduled", {})
@@ -203,12 +216,32 @@ def _pod(live: Mapping[str, Any]) -> Verdict:
     return Health.PROGRESSING, "The Pod is not observed yet"
 
 
-def _crash_looping(status: Mapping[str, Any]) -> list[str]:
-    return [
-        str(container.get("name"))
-        for container in _maps(status, "containerStatuses")
-        if _map(_map(container, "state"), "waiting").get("reason") == "CrashLoopBackOff"
-    ]
+_STUCK: Final = frozenset(
+    (
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RegistryUnavailable",
+        "RunContainerError",
+    )
+)
+"""Why a container waits that does not come up by itself, or not soon."""
+
+
+def _stuck(status: Mapping[str, Any]) -> Iterator[str]:
+    """Say of each container that does not come up why that is."""
+    for field in ("initContainerStatuses", "containerStatuses"):
+        for container in _maps(status, field):
+            waiting = _map(_map(container, "state"), "waiting")
+            if waiting.get("reason") in _STUCK:
+                message = waiting.get("message")
+                told = f"container {container.get('name')}: {waiting['reason']}"
+                yield f"{told}: {message}" if message else told
 
 
 def _claim(live: Mapping[str, Any]) -> Verdict:
@@ -300,6 +333,7 @@ _RULES: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Verdict]]] 
     ("", "PersistentVolume"): _volume,
     ("", "PersistentVolumeClaim"): _claim,
     ("", "Pod"): _pod,
+    ("", "ReplicationController"): _replica_set,
     ("", "Secret"): _present,
     ("", "Service"): _service,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _crd,

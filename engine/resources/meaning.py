@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from engine.resources import duration, windows
+from engine.resources.expression import expression_fault
 from engine.resources.field_path import field_path_fault
 from engine.resources.model import (
     NAME_PATTERN,
@@ -20,6 +21,7 @@ from engine.resources.model import (
     Drift,
     DriftRule,
     GitRef,
+    HealthRule,
     Ignored,
     Notification,
     Repository,
@@ -35,6 +37,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-f:.]+")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):(?!/)(\S+)")
 _NOT_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|/$|\.$|\.lock(/|$)|(^|/)\.")
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 86_400.0
+_HEALTHS = ("progressing", "degraded", "suspended", "healthy")
 LONGEST_GRACE = 31 * 86_400.0
 
 
@@ -170,6 +173,23 @@ def _cluster(resource: Cluster) -> Iterator[Fault]:
             yield Fault(("spec", "context"), "is of use only with a kubeconfig")
         if not spec.context or len(spec.context) > 255 or _has_controls(spec.context):
             yield Fault(("spec", "context"), "is no name of a context")
+    yield from _health_rules(spec.health)
+
+
+def _health_rules(rules: Sequence[HealthRule]) -> Iterator[Fault]:
+    seen: set[tuple[str, str]] = set()
+    for place, rule in enumerate(rules):
+        where: Path = ("spec", "health", place)
+        if (rule.group, rule.kind) in seen:
+            yield Fault((*where, "kind"), f"has a rule already: one for each kind, {rule.kind}")
+        seen.add((rule.group, rule.kind))
+        said = {name: getattr(rule, name) for name in _HEALTHS}
+        if not any(said.values()):
+            yield Fault(where, f"must have one of {', '.join(_HEALTHS)}")
+        for name, text in {**said, "message": rule.message}.items():
+            wrong = expression_fault(text) if text else ""
+            if wrong:
+                yield Fault((*where, name), wrong)
 
 
 def _application(resource: Application) -> Iterator[Fault]:

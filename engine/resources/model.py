@@ -132,6 +132,34 @@ class RepositorySpec(Model, frozen=True):
     ] = False
 
 
+CelExpression = Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+class HealthRule(Model, frozen=True):
+    """How objects of a kind fare, in CEL: each expression sees one as `object`.
+
+    The first of `progressing`, `degraded`, `suspended` and `healthy` that is true decides; where
+    none is, the object is progressing if there is a `healthy`, and else healthy.
+    """
+
+    kind: Annotated[str, Meta(min_length=1, description="The kind.", examples=["Widget"])]
+    group: Annotated[str, Meta(description='Its API group; "" is the core group.')] = ""
+    progressing: Annotated[
+        CelExpression | None, Meta(description="Whether it is on its way to be well.")
+    ] = None
+    degraded: Annotated[CelExpression | None, Meta(description="Whether it has failed.")] = None
+    suspended: Annotated[
+        CelExpression | None, Meta(description="Whether it is paused on purpose.")
+    ] = None
+    healthy: Annotated[
+        CelExpression | None,
+        Meta(description="Whether it is well.", examples=["object.status.phase == 'Ready'"]),
+    ] = None
+    message: Annotated[CelExpression | None, Meta(description="What is said of it, as text.")] = (
+        None
+    )
+
+
 class ClusterSpec(Model, frozen=True):
     """A Kubernetes API: a kubeconfig (path and context), or the cluster the engine runs in."""
 
@@ -150,6 +178,13 @@ class ClusterSpec(Model, frozen=True):
     in_cluster: Annotated[
         bool, Meta(description="Whether it is the cluster that the engine runs in.")
     ] = False
+    health: Annotated[
+        tuple[HealthRule, ...],
+        Meta(
+            max_length=100,
+            description="How objects of some kinds fare, in the place of what is built in.",
+        ),
+    ] = ()
 
 
 class Source(Model, frozen=True):

@@ -94,6 +94,8 @@ def _check_list(data: object, wanted: inspect.VarTupleType, path: Path) -> Itera
     if wanted.max_length is not None and len(data) > wanted.max_length:
         yield Fault(path, f"has {len(data)} items, more than {wanted.max_length}")
         return
+    if wanted.min_length is not None and len(data) < wanted.min_length:
+        yield Fault(path, "must not be empty")
     for place, item in enumerate(data):
         yield from _check(item, wanted.item_type, (*path, place))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, cast
@@ -34,6 +35,8 @@ from tests.databases import fresh_database
 
 T = TypeVar("T")
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
+ROUNDS = int(os.environ.get("TRUEUP_TEST_ROUNDS", "1"))
+"""How much deeper than usual it is looked."""
 STREAMS = ("repo/default/a", "app/default/b", "target/default/b@c")
 TYPES = ("SourceFailed", "SourceRecovered", "ClusterLost")
 streams = st.sampled_from(STREAMS)
@@ -271,7 +274,7 @@ def check(opener: Opener, examples: int, base: type[LogMachine] = LogMachine) ->
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=examples * ROUNDS,
             stateful_step_count=25,
             deadline=None,
             print_blob=True,

@@ -12,6 +12,12 @@ import pytest
 
 from engine.cli.program import run
 from engine.embedded.server import EmbeddedPostgres
+from engine.process.clock import SystemClock
+from engine.settings import Settings
+from engine.signing.setup import start_signing
+from events.fsck import LogCheck
+from events.postgres import open_log
+from tests.appending import new
 from tests.databases import dsn_of, fresh_database
 from tests.integration.test_line import Shop
 from tests.integration.test_past import story
@@ -96,6 +102,15 @@ DAMAGE = {
         "DELETE FROM blobs WHERE size = (SELECT max(size) FROM blobs)",
         "sha256:",
     ),
+    "body-missing of a render": (
+        "DELETE FROM blobs WHERE digest IN (SELECT decode(substr(convert_from(body, 'UTF8')::json"
+        "->0->>'digest', 8), 'hex') FROM blobs WHERE substr(body, 1, 1) = '[')",
+        "sha256:",
+    ),
+    "body-erased": (
+        "UPDATE blobs SET body = NULL WHERE digest = (SELECT min(digest) FROM blobs)",
+        "sha256:",
+    ),
 }
 
 
@@ -104,6 +119,7 @@ async def test_damage_is_named_with_its_place_and_a_remedy(
     postgres: EmbeddedPostgres, lived: str, capsys: pytest.CaptureFixture[str], code: str
 ) -> None:
     statement, place = DAMAGE[code]
+    code = code.partition(" ")[0]
     status, found = await checked(postgres, lived, capsys, statement, options=("--no-views",))
     findings = found["findings"]
     assert isinstance(findings, list)
@@ -112,6 +128,22 @@ async def test_damage_is_named_with_its_place_and_a_remedy(
     assert mine, findings
     assert place in mine[0]["where"]
     assert all(item["remedy"] for item in findings)
+
+
+async def test_a_signed_tile_that_is_missing_is_named(dsn: str, tmp_path: Path) -> None:
+    async with open_log(dsn) as log:
+        signer = await start_signing(Settings(data_dir=tmp_path), log._pool, log, SystemClock())
+        await log.append([new() for _ in range(300)])
+
+        async def found() -> list[tuple[str, str]]:
+            check = LogCheck(log._pool, log)
+            return [(item.code, item.where) async for item in check.findings()]
+
+        assert await found() == []  # nothing of it is signed yet
+        await signer.step()
+        assert await found() == []
+        await log._pool.execute("DELETE FROM merkle_tile")
+        assert await found() == [("tile-missing", "tile/0/000")]
 
 
 @pytest.mark.parametrize(

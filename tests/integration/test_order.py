@@ -375,6 +375,8 @@ async def test_a_sync_that_leaves_a_target_unwell_is_rolled_back_once_where_poli
         assert (await web.until("HealthTimedOut", 2))[-1]["payload"]["commit"] == good
         lift = {"reason": "the node is back"}
         await web.call("POST", f"/v1/targets/default/{TARGET}/lift-rollback", lift)
+        (lifted,) = await web.until("RollbackLifted")
+        assert lifted["payload"]["after_failure"], "who was told of the rollback is told of this"
         times = await web.until("HealthTimedOut", 3)
         assert times[-1]["payload"]["commit"] == bad
         assert len(await web.events(type="RolledBack")) == 1, "one revision is left once"

@@ -21,6 +21,8 @@ from events.catalog import (
     HoldLifted,
     ReconcileHeld,
     RenderFailed,
+    RollbackLifted,
+    RolledBack,
     SourceFailed,
     SourceRecovered,
     TargetSynced,
@@ -71,6 +73,13 @@ def failed(attempt: int) -> CorrectionFailed:
         (TARGET, failed(3), CorrectionApplied(1, (), 4), "failed", "shop@prod"),
         (TARGET, ReconcileHeld("manual", "m"), HoldLifted("manual"), "held", "shop@prod"),
         (
+            TARGET,
+            RolledBack(SHA, 1, "", 1, "degraded 5m after the sync", instead=2),
+            RollbackLifted("mended", after_failure=True),
+            "failed",
+            "shop@prod",
+        ),
+        (
             CLUSTER,
             ClusterLost("unreachable", "m"),
             ClusterConnected("v1.36.0", after_loss=True),
@@ -118,6 +127,9 @@ def test_each_alert_has_its_end(
         (TARGET, ReconcileHeld("cluster-lost", "m")),
         (TARGET, HoldLifted("cluster-lost")),
         (TARGET, TargetSynced(SHA, 1, "")),
+        # A person asked for these.
+        (TARGET, RolledBack(SHA, 1, "", 1, "back")),
+        (TARGET, RollbackLifted("on")),
         (CLUSTER, ClusterConnected("v1.36.0")),
         (APP, DesiredRendered(SHA, 1, "", "plain", "", 0)),
         (REPO, ConfigurationApplied(SHA, 1, 1)),

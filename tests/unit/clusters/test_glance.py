@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.clusters.glance import NOTHING, glance
-from engine.clusters.look import look
+from engine.clusters.look import Eyes, look
 from engine.objects.redact import Redactor
 from events.vocabulary import ObjectRef
 
 SORTED = orjson.OPT_SORT_KEYS
 REDACTOR = Redactor(b"0123456789abcdef0123456789abcdef", "test")
+EYES = Eyes(REDACTOR)
 REF = ObjectRef("apps/v1", "Deployment", "shop", "web")
 
 _few = st.integers(0, 2)
@@ -54,7 +55,7 @@ def test_equal_essences_are_equal_in_all_that_a_look_compares(
     first, second = (glance(REF, orjson.dumps(each)) for each in (one, other))
     assert first is not None
     assert second is not None
-    before, after = look(REF, one, REDACTOR), look(REF, other, REDACTOR)
+    before, after = look(REF, one, EYES), look(REF, other, EYES)
     assert first.fares(REF) == before.fares
     if first.essence == second.essence:
         assert before.body == after.body

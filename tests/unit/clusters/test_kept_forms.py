@@ -143,8 +143,9 @@ def taken(make: Callable[[], object]) -> int:
 def test_what_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
     for kept in recorded():
         for write in (kept.encode, partial(canonical, kept.values)):
-            written = taken(partial(several, write)) / 50
-            assert written < len(write()) + 100
+            # Written once before: what the first time takes is kept for all others.
+            size = len(write())
+            assert taken(partial(several, write)) / 50 < size + 100
 
 
 def several(write: Callable[[], bytes]) -> list[bytes]:
@@ -162,6 +163,7 @@ def test_a_ready_form_weighs_no_less_than_it_takes() -> None:
                 assert each.quick
             return forms
 
+        ready()
         assert taken(ready) / 20 <= ITEM + _READY_TIMES * len(body), kept.values.get("kind")
 
 

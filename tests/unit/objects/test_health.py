@@ -103,7 +103,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Health, str]] = [
             ],
         },
         D,
-        "CrashLoopBackOff: a",
+        "container a: CrashLoopBackOff",
     ),
     ("v1/Pod", {}, {"phase": "Pending"}, P, "pending"),
     (
@@ -215,6 +215,49 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Health, str]] = [
         conditions(READY, {"type": "Stalled", "status": "True", "message": "bad spec"}),
         D,
         "bad spec",
+    ),
+    (
+        "v1/ReplicationController",
+        {"replicas": 2},
+        {**REPLICAS, "readyReplicas": 1},
+        P,
+        "Ready: 1/2",
+    ),
+    ("v1/ReplicationController", {"replicas": 2}, REPLICAS, H, "2"),
+    (
+        "apps/v1/DaemonSet",
+        {"updateStrategy": {"type": "OnDelete"}},
+        {**SCHEDULED, "updatedNumberScheduled": 0},
+        H,
+        "3",
+    ),
+    *(
+        (
+            "v1/Pod",
+            {},
+            {
+                "phase": phase,
+                field: [{"name": "web", "state": {"waiting": {"reason": reason, "message": "so"}}}],
+            },
+            D,
+            f"container web: {reason}: so",
+        )
+        for phase, field, reason in (
+            ("Running", "containerStatuses", "CrashLoopBackOff"),
+            ("Pending", "containerStatuses", "ImagePullBackOff"),
+            ("Pending", "initContainerStatuses", "ErrImagePull"),
+            ("Pending", "initContainerStatuses", "CreateContainerConfigError"),
+        )
+    ),
+    (
+        "v1/Pod",
+        {},
+        {
+            "phase": "Pending",
+            "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}],
+        },
+        P,
+        "pending",
     ),
     # Another group's Deployment has no Deployment's rules.
     ("x.io/v1/Deployment", {}, {}, H, ""),
