@@ -17,10 +17,11 @@ from projections.store import Session, Slot, Slots, Untold
 
 ACTOR = Actor("engine:views")
 """Who says that a fold failed."""
-BUFFER = 24 * 2**20
+BUFFER = 8 * 2**20
 """Bytes that are folded of the past before they are stored; in memory they take about the double.
 
-The more it is, the fewer times a document is written on the way: a killed build repeats so much.
+The more it is, the fewer times a document is written on the way; but the server ends a transaction
+that idles, as one does while a machine has no time to encode what is stored.
 """
 
 

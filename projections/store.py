@@ -174,12 +174,21 @@ class Session:
         `event_ids` has one for each parked. Returns False, and writes nothing, where some slot is
         no longer as given.
         """
+        # All that takes long is made ready before: a transaction that idles is ended by the server.
+        documents = _document_columns(slots, changes.rows)
+        filed = [
+            (view, slots[view].generation, subject, position)
+            for view, subject, position in sorted(changes.filed)
+        ]
         try:
             async with self.transaction():
                 await self._advance(slots, to)
-                await self._save_documents(slots, changes)
+                if changes.rows:
+                    await self._execute(QUERIES["save_documents"], *documents)
+                if changes.gone:
+                    await self._execute(QUERIES["delete_documents"], *_keyed(slots, changes.gone))
                 await self._save_past(slots, changes)
-                await self._file(slots, changes.filed)
+                await self._file(filed)
                 if changes.parked:
                     await self._park(slots, changes.parked, event_ids)
         except _Moved:
@@ -244,24 +253,6 @@ class Session:
         if len(rows) != len(some):
             raise _Moved
 
-    async def _save_documents(self, slots: Slots, changes: Changes) -> None:
-        # In the order of the index, as all who write them do.
-        rows = sorted(changes.rows, key=_place)
-        if rows:
-            indexes = [[row.index[column] for row in rows] for column in range(INDEX_COLUMNS)]
-            await self._execute(
-                QUERIES["save_documents"],
-                [row.view for row in rows],
-                [slots[row.view].generation for row in rows],
-                [row.key for row in rows],
-                [row.position for row in rows],
-                [row.document for row in rows],
-                [row.tail for row in rows],
-                *indexes,
-            )
-        if changes.gone:
-            await self._execute(QUERIES["delete_documents"], *_keyed(slots, changes.gone))
-
     async def _save_past(self, slots: Slots, changes: Changes) -> None:
         taken = changes.snapshots
         if taken:
@@ -283,25 +274,16 @@ class Session:
                 [key for _, _, _, key in former],
             )
 
-    async def _file(self, slots: Slots, filed: Sequence[tuple[str, str, Position]]) -> None:
+    async def _file(self, filed: Sequence[tuple[str, int, str, Position]]) -> None:
+        # In the order of the index, so that its pages are gone through once.
         if len(filed) > _COPY_FROM:
             # Nothing of it can be there yet: entries are written with the checkpoint or not at all.
             with reachable():
-                await self._connection.copy_records_to_table(
-                    "view_subject",
-                    records=[
-                        (view, slots[view].generation, subject, position)
-                        # In the order of the index, so that its pages are gone through once.
-                        for view, subject, position in sorted(filed)
-                    ],
-                )
+                await self._connection.copy_records_to_table("view_subject", records=filed)
         elif filed:
             await self._execute(
                 QUERIES["file_subjects"],
-                [view for view, _, _ in filed],
-                [slots[view].generation for view, _, _ in filed],
-                [subject for _, subject, _ in filed],
-                [position for _, _, position in filed],
+                *([entry[column] for entry in filed] for column in range(4)),
             )
 
     async def _park(
@@ -397,8 +379,18 @@ async def transaction(connection: Connection, *, snapshot: bool = False) -> Asyn
         await block.commit()
 
 
-def _place(row: Row) -> tuple[str, str]:
-    return row.view, row.key
+def _document_columns(slots: Slots, changed: Collection[Row]) -> list[list[Any]]:
+    """Return the columns of documents, in the order of the index, as all who write them do."""
+    rows = sorted(changed, key=lambda row: (row.view, row.key))
+    return [
+        [row.view for row in rows],
+        [slots[row.view].generation for row in rows],
+        [row.key for row in rows],
+        [row.position for row in rows],
+        [row.document for row in rows],
+        [row.tail for row in rows],
+        *([row.index[column] for row in rows] for column in range(INDEX_COLUMNS)),
+    ]
 
 
 def _columns(slots: Collection[Slot]) -> tuple[list[str], list[int]]:

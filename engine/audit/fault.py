@@ -9,7 +9,7 @@ class Fault(Exception):
     """An export does not prove what it says.
 
     `position` is the first that is not right; where only a range can be told, `until` is its last.
-    0 where no position can be named: a file about the whole log.
+    0 where no position can be named: a file about the whole log. `told` is all but the file.
     """
 
     def __init__(self, what: str, position: int = 0, until: int = 0, file: str = "") -> None:
@@ -17,7 +17,8 @@ class Fault(Exception):
             place = f"positions {position} to {until}: "
         else:
             place = f"position {position}: " if position else ""
-        super().__init__(f"{place}{what}{f' ({file})' if file else ''}")
+        self.told = f"{place}{what}"
+        super().__init__(f"{self.told}{f' ({file})' if file else ''}")
         self.what, self.position, self.file = what, position, file
         self.until = max(position, until)
 

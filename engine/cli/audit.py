@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -27,6 +28,7 @@ Keys = Annotated[
         name="--key", help="a public key to trust, or a file of them (default: the export's)"
     ),
 ]
+_WIDTH = 78
 HELP = """Prove that the log was not altered, and verify it offline.
 
 For example:
@@ -200,6 +202,8 @@ def verify(
     from engine.audit.verify import verify as check
     from engine.process.clock import SystemClock
 
+    if jobs is not None and jobs < 1:
+        raise CliError(f"--jobs is 1 or more, not {jobs}")
     keys = [item for given in key or [] for item in _keys_in(given)]
     if path.is_file():
         return _verify_proof(path, keys, output)
@@ -215,7 +219,11 @@ def verify(
             "problem": error.what,
         }
         if not print_data(output, value):
-            say(f"NOT as it was signed: {safe(error)}")
+            say("NOT as it was signed")
+            for line in wrap(safe(error.told), _WIDTH):
+                say(f"  {line}")
+            if error.file:
+                say(f"  in {safe(error.file)}")
         return 1
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error}") from error

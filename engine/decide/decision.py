@@ -102,7 +102,10 @@ def decide(situation: Situation, found: Findings | None = None) -> Decision:
         wait = permission.back_off(situation)
         if wait:
             return _meanwhile(situation, facts, step.actions, wait)
-        facts += [*_lift(situation), _plan(situation, step, actions, approval)]
+        facts += [
+            *_lift(situation),
+            _plan(situation, step, actions, (found, approval) if approval else None),
+        ]
         return Decision(tuple(facts))
     after = aftermath(situation, found, step)
     facts += after.facts
@@ -223,9 +226,10 @@ def _plan(
     situation: Situation,
     step: Step,
     every: tuple[Action, ...],
-    approval: Approval | None = None,
+    approved: tuple[Findings, Approval] | None = None,
 ) -> CorrectionPlanned:
     """Plan a step; `every` has all that is to be done, hooks left out."""
+    approval = approved[1] if approved else None
     actions = step.actions
     last, synced = situation.corrections.last, situation.target.synced
     attempt = permission.attempt(situation)
@@ -263,7 +267,7 @@ def _plan(
         drift_case=_case(situation) if any(repairs) else "",
         approval=approval.position if approval else 0,
         remaining=len(rest),
-        rest=permission.plan_digest(situation.desired.commit, rest) if approval and rest else "",
+        rest=permission.plan_digest(situation, approved[0], rest) if approved and rest else "",
         run=0 if drift_only or not situation.target.assigned else situation.run,
         stage=step.stage,
     )

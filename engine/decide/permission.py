@@ -14,7 +14,7 @@ from engine.decide.situation import Situation
 from engine.resources.windows import closed
 from events.catalog import ReconcileHeld
 from events.event import Micros
-from events.vocabulary import Action, Presence
+from events.vocabulary import Action, Difference, Presence, Verb
 from projections.corrections import Ended
 from projections.targets import Approval, Request
 
@@ -27,14 +27,28 @@ def proposed(found: Findings) -> tuple[Action, ...]:
     return in_order([*found.changes, *found.repairs, *found.prunes])
 
 
-def plan_digest(commit: str, actions: Sequence[Action]) -> str:
+def plan_digest(situation: Situation, found: Findings, actions: Sequence[Action]) -> str:
     """Name a plan by what it does to what: `sha256:` over its canonical JSON.
 
-    What was observed of each object is part of it, so it changes as soon as the facts do; a
-    resourceVersion is not, because a mere status moves it.
+    Of an object that was applied before, what counts is what it goes from: what was applied, and
+    in which fields it differs from that. So the name changes as soon as these do, and not where
+    an object merely fares otherwise, which an earlier wave of the same plan can bring about. Of
+    every other object all counts that was observed of it.
     """
-    bare = [replace(action, resource_version="") for action in actions]
-    return "sha256:" + hashlib.sha256(msgspec.json.encode([commit, bare])).hexdigest()
+    drift: dict[str, list[Difference]] = {}
+    for difference in found.drift:
+        drift.setdefault(difference.ref.identity, []).append(difference)
+    bare: list[object] = []
+    for action in actions:
+        known = situation.observed.get(action.ref.identity)
+        applied = known.applied if known is not None and action.verb is Verb.APPLY else None
+        if applied is None:
+            bare.append(replace(action, resource_version=""))
+        else:
+            goes_from = [applied.desired, drift.get(action.ref.identity, [])]
+            bare += [replace(action, resource_version="", observed=""), goes_from]
+    written = msgspec.json.encode([situation.desired.commit, bare])
+    return "sha256:" + hashlib.sha256(written).hexdigest()
 
 
 def approval_of(situation: Situation, found: Findings) -> Approval | None:
@@ -42,7 +56,7 @@ def approval_of(situation: Situation, found: Findings) -> Approval | None:
     approval, last = situation.target.approval, situation.corrections.last
     if approval is None:
         return None
-    digest = plan_digest(situation.desired.commit, proposed(found))
+    digest = plan_digest(situation, found, proposed(found))
     is_rest = last and last.approval == approval.position and not last.code and last.rest == digest
     return approval if is_rest or approval.plan == digest else None
 

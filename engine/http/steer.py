@@ -75,7 +75,7 @@ async def plan_target(request: web.Request) -> web.Response:
         {
             "target": target.label,
             "project": target.project,
-            "plan": permission.plan_digest(situation.desired.commit, actions) if actions else None,
+            "plan": permission.plan_digest(situation, found, actions) if actions else None,
             "revision": situation.desired.commit,
             "actions": plain(actions),
             "hold": {"code": hold.code, "message": hold.message, "object": None} if hold else None,
@@ -133,7 +133,7 @@ async def approve(request: web.Request) -> web.Response:
             compared = findings(situation) if situation else None
             if situation is None or compared is None:
                 raise conflict("nothing-to-plan", f"{target.label} has nothing to do")
-            now = permission.plan_digest(situation.desired.commit, permission.proposed(compared))
+            now = permission.plan_digest(situation, compared, permission.proposed(compared))
             if now != plan:
                 raise conflict(
                     "plan-expired",

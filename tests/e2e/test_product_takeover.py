@@ -181,6 +181,14 @@ async def test_a_release_of_helm_is_taken_over_and_what_it_does_later_is_put_rig
     await app.synced()
     live = (await everything(cluster, namespace))["Deployment/podinfo"]
     assert live["spec"] == before["Deployment/podinfo"]["spec"]
+
+    # Helm forgets the release, and nothing of it goes.
+    start = await product.position()
+    secrets = ("secret", "-n", namespace, "-l", "owner=helm,name=podinfo")
+    await cluster.kubectl("delete", *secrets)
+    assert (await helm("list", "--short")).stdout.strip() == ""
+    assert (await everything(cluster, namespace)).keys() >= {"Deployment/podinfo"}
+    assert await app.events("DriftDetected", start) == []
     await every_decision_is_the_same(app)
 
 

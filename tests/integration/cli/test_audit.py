@@ -74,6 +74,24 @@ async def test_export_and_verify(proven: Proven, trueup: Trueup, tmp_path: Path)
     assert 257 <= value["position"] <= 270
 
 
+async def test_what_is_wrong_is_said_in_lines_that_a_terminal_holds(
+    proven: Proven, trueup: Trueup, tmp_path: Path
+) -> None:
+    folder = tmp_path / "export"
+    assert (await trueup("audit", "export", "--to", str(folder))).code == 0
+    (folder / "tile/0/077").write_bytes(b"x")
+    done = await trueup("audit", "verify", str(folder))
+    assert done.code == 1
+    told = done.out.splitlines()
+    assert told[0] == "NOT as it was signed"
+    assert told[-1] == "  in tile/0/077"
+    assert "nothing in this export vouches for this file" in done.out
+    assert max(map(len, told)) <= 80
+    done = await trueup("audit", "verify", str(folder), "--jobs", "0")
+    assert done.code == 2
+    assert "--jobs is 1 or more" in done.err
+
+
 async def test_an_export_goes_on_where_the_last_one_ended(
     proven: Proven, trueup: Trueup, tmp_path: Path
 ) -> None:

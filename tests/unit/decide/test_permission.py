@@ -12,7 +12,7 @@ from engine.decide.permission import plan_digest, proposed
 from engine.decide.situation import Situation, in_force
 from engine.decide.state import SyncState, status
 from events.catalog import Facts, ReconcileHeld, TargetSynced
-from events.vocabulary import Verb
+from events.vocabulary import Health, Verb
 from projections.corrections import CorrectionDocument, Ended
 from projections.declared import Suspension
 from projections.observed import ObservedDocument
@@ -190,7 +190,7 @@ def approved(made: Situation, plan: str) -> Situation:
 def digest(made: Situation) -> str:
     found = findings(made)
     assert found is not None
-    return plan_digest(made.desired.commit, proposed(found))
+    return plan_digest(made, found, proposed(found))
 
 
 def test_an_approved_plan_is_carried_out_though_syncs_are_manual() -> None:
@@ -259,6 +259,29 @@ def test_a_status_that_moves_leaves_an_approval_as_it_is() -> None:
     made = situation({MAP: "two"}, [document], stored)
     later = situation({MAP: "two"}, [replace(document, resource_version="99")], stored)
     assert digest(made) == digest(later)
+
+
+def test_an_approval_lasts_while_objects_merely_fare_otherwise() -> None:
+    # A wave that was approved can make objects of the next ones unwell, and they heal again.
+    stored = Stored()
+    manual = application(mode="manual")
+    document = observed(stored, MAP, applied="one")
+    made = situation({MAP: "two"}, [document], stored, application=manual)
+    plan = digest(made)
+    unwell = replace(
+        document, health=Health.DEGRADED, message="x", digest="seen:one:unwell", seen=8
+    )
+    later = situation({MAP: "two"}, [unwell], stored, application=manual)
+    assert digest(later) == plan
+    assert decide(approved(later, plan)).plan is not None
+    # What was not applied before, or is to be deleted, is just what was looked at.
+    for wanted, there in (
+        ({MAP: "two"}, observed(stored, MAP, applied=None)),
+        ({}, observed(stored, MAP)),
+    ):
+        before = situation(wanted, [there], stored, application=manual)
+        after = situation(wanted, [replace(there, digest="other")], stored, application=manual)
+        assert digest(before) != digest(after)
 
 
 # Rollbacks.
