@@ -17,10 +17,10 @@ FROM lease ORDER BY name
 
 -- name: lags
 -- How far every live view is behind the log.
-SELECT view, coalesce((SELECT max(position) FROM events), 0) - position AS lag
-FROM view_checkpoint WHERE live ORDER BY view
+SELECT view, coalesce((SELECT max(position) FROM events), 0) - min(position) AS lag
+FROM view_checkpoint WHERE live GROUP BY view ORDER BY view
 
 -- name: parked_by_view
 SELECT p.view, count(*) AS number, min(p.name) AS first
 FROM view_parked AS p JOIN view_checkpoint AS c USING (view, generation)
-WHERE c.live GROUP BY p.view ORDER BY p.view
+WHERE c.live AND c.shard = 0 GROUP BY p.view ORDER BY p.view

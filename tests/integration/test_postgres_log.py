@@ -92,6 +92,47 @@ async def test_two_writers_on_one_database_make_one_dense_log(dsn: str) -> None:
         assert len(events) == 8 * 20 * 2 + 20
 
 
+async def test_who_shares_the_log_appends_behind_the_others_in_one_statement(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_log(dsn, partition_size=8) as one, open_log(dsn, partition_size=8) as other:
+        for log in (one, other, one):  # the last one finds that it is not alone
+            await log.append([new(A)])
+        assert one._writer._is_shared
+        await other.append([new(A), new("app/default/b")])
+        looked = one._writer._look_first
+        monkeypatch.setattr(one._writer, "_look_first", None)
+        events = [new(A), new("app/default/b", expected=1), new("app/default/c", expected=0)]
+        appended = await one.append(events, [blob(b"kept")])
+        assert (appended.positions, appended.versions) == ((6, 7, 8), (5, 2, 1))
+        monkeypatch.setattr(one._writer, "_look_first", looked)
+        for _ in range(10):  # over the ends of partitions that the others made
+            await other.append([new(A)])
+            await one.append([new("app/default/b"), new(A)])
+        await other.append([new("app/default/c")])
+        with pytest.raises(WrongVersion):
+            await one.append([new(A), new("app/default/c", expected=1)])
+        await other.append([new(A)])
+        assert await one.append(events, [blob(b"kept")]) == appended
+        assert whole(await everything(one))
+
+
+async def test_callers_of_a_large_batch_are_told_in_two_halves_and_all_are(
+    dsn: str,
+) -> None:
+    async with open_log(dsn) as log, anyio.create_task_group() as tasks:
+        told: list[int] = []
+
+        async def append(number: int) -> None:
+            for _ in range(5):
+                appended = await log.append([new(f"app/default/{number % 3}")])
+                told.append(appended.positions[0])
+
+        for number in range(80):
+            tasks.start_soon(append, number)
+    assert sorted(told) == list(range(1, 401))
+
+
 async def test_a_follower_hears_of_another_process_at_once(dsn: str) -> None:
     # The poll alone would never show it within the test's time.
     async with open_log(dsn, poll=1000) as one, open_log(dsn, poll=1000) as other:

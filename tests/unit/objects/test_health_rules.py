@@ -94,6 +94,8 @@ def test_a_list_that_is_too_long_is_not_gone_over() -> None:
     ("text", "said"),
     [
         ("object.status.", "is no CEL expression"),
+        ("object.a.all(x, 'a'.matches('(a{60}){20}'))", "must not use matches()"),
+        ("matches (object.b, 'a')", "must not use matches()"),
         ("objekt.status == 1", "knows no 'objekt'"),
         ("object.a.all(x, object.b.all(y, object.c.all(z, z == x)))", "at most 2"),
         ("(" * 50 + "1" + ")" * 50, "brackets at most"),
