@@ -1,4 +1,4 @@
-"""An engine whose views other processes fold: it decides, waits, rebuilds and is checked as ever."""
+"""An engine whose views other processes fold: it decides, waits and is checked as ever."""
 
 from __future__ import annotations
 
