@@ -13,7 +13,10 @@ SELECT package, name, checksum FROM schema_migration
 
 -- name: leases
 SELECT name, owner, epoch, extract(epoch FROM expires_at - clock_timestamp())::float8 AS seconds
-FROM lease ORDER BY name
+FROM lease
+-- Of shards and places that there are no more nobody has to hold one.
+WHERE expires_at > clock_timestamp() OR NOT (starts_with(name, 'views/') OR starts_with(name, 'projector/'))
+ORDER BY name
 
 -- name: lags
 -- How far every live view is behind the log.
