@@ -80,7 +80,12 @@ async def _settle(connection: Any) -> None:
     Where something was cut off, a whole statement ends what the server may be in the middle of.
     """
     if connection.is_cut_off:
-        await connection.execute("SELECT 1")
+        try:
+            await connection.execute("SELECT 1")
+        except asyncpg.ConnectionDoesNotExistError:
+            # The pool was ended meanwhile: there is nothing to settle, and nobody awaits us.
+            connection.terminate()
+            return
         connection.is_cut_off = False
 
 
