@@ -47,6 +47,8 @@ from engine.process.alive import is_gone, this_process
 from engine.process.clock import SystemClock
 from engine.process.supervise import Children
 from engine.process.terms import Stop, lead
+from engine.process.workers import Workers
+from engine.project import projector_of, report_build
 from engine.reconcile.assign import Assigner
 from engine.reconcile.bodies import RenderedBodies
 from engine.reconcile.reconciler import Limits, Reconciler
@@ -70,7 +72,8 @@ from events.postgres import open_log
 from events.proofs import Proofs
 from projections.all import DOCUMENT_VIEWS, SUBJECT_VIEWS
 from projections.batch import Group
-from projections.build import Progress
+from projections.build import Progress, lay_out
+from projections.follower import Follower
 from projections.lease import Lease, hold
 from projections.postgres import PostgresViews
 from projections.rebuild import Rebuilt, drop_previous, rebuild
@@ -150,7 +153,7 @@ async def _term(
         )
         signing = await _signing(settings, pool, log, clock)
         people = People(PostgresActorKeys(pool))
-        runner, views = await _start_views(stack, log, pool, lease, clock)
+        runner, views = await _start_views(stack, log, pool, lease, clock, settings, dsn)
         await stack.enter_async_context(
             measuring.leading(views, runner.watermark, Proofs(pool, log).unsigned)
         )
@@ -193,14 +196,31 @@ async def _term(
 
 
 async def _start_views(
-    stack: AsyncExitStack, log: EventLog, pool: Pool, lease: Lease, clock: SystemClock
-) -> tuple[Runner, PostgresViews]:
+    stack: AsyncExitStack,
+    log: EventLog,
+    pool: Pool,
+    lease: Lease,
+    clock: SystemClock,
+    settings: Settings,
+    dsn: str,
+) -> tuple[Runner | Follower, PostgresViews]:
+    """Fold the views here, or lay their shards out and follow whoever folds them."""
     group = Group(DOCUMENT_VIEWS, SUBJECT_VIEWS)
-    runner = Runner(log, Store(pool), group, clock, epoch=lease.epoch, report=_report)
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
+    runner: Runner | Follower
+    if settings.shards == 1:
+        runner = Runner(log, Store(pool), group, clock, epoch=lease.epoch, report=report_build)
+    else:
+        async with Store(pool).session() as session:
+            await lay_out(session, group, settings.shards, lease.epoch)
+        if settings.workers:
+            tasks.start_soon(Workers(settings.workers, dsn, settings, clock).run)
+        else:
+            tasks.start_soon(projector_of(log, pool, group, clock).run)
+        runner = Follower(log, Store(pool), group, clock)
     await tasks.start(runner.run)
-    return runner, PostgresViews(pool, group, watermark=runner.watermark)
+    return runner, PostgresViews(pool, group, watermark=runner.watermark, log=log)
 
 
 async def _signing(
@@ -219,13 +239,6 @@ async def _start_signing(
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
     tasks.start_soon(signing)
-
-
-def _report(progress: Progress) -> None:
-    logger.info(
-        "views are being built",
-        extra={"position": progress.position, "head": progress.head, "rate": progress.rate},
-    )
 
 
 def _api(
@@ -334,7 +347,7 @@ async def _work(
     settings: Settings,
     log: EventLog,
     views: PostgresViews,
-    runner: Runner,
+    runner: Runner | Follower,
     lease: Lease,
     rendering: Rendering,
     redactor: Redactor,
@@ -402,7 +415,7 @@ async def _work(
 class _Feed:
     """What the runner folds, as the conductor hears it."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner | Follower) -> None:
         self._runner = runner
 
     @asynccontextmanager

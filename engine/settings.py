@@ -149,6 +149,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_cap: Annotated[
         Seconds, Meta(ge=0.01, description="the longest wait between retries of a correction")
     ] = 300.0
+    shards: Annotated[
+        int,
+        Meta(ge=1, le=64, description="in how many parts the views are folded; another: rebuilt"),
+    ] = 1
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="processes of this machine that fold the shards; 0: this one takes part",
+        ),
+    ] = 0
     resync_interval: Annotated[
         Seconds, Meta(ge=1, description="how often each cluster is listed afresh, with jitter")
     ] = 3600.0
@@ -466,6 +478,8 @@ def _contradictions(settings: Settings) -> list[str]:
         r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", settings.external_url
     ):
         problems.append("external_url must be like https://trueup.example.com, without a query")
+    if settings.workers > 0 and settings.shards == 1:
+        problems.append("workers fold shards, and shards is 1, which the engine folds itself")
     if settings.retry_cap < settings.retry_base:
         problems.append("retry_cap is less than retry_base")
     return problems

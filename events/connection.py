@@ -82,10 +82,10 @@ async def _settle(connection: Any) -> None:
     if connection.is_cut_off:
         try:
             await connection.execute("SELECT 1")
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
-            if not connection.is_closed():
-                raise
-            return  # the pool was terminated meanwhile, and whoever released it was cancelled
+        except asyncpg.ConnectionDoesNotExistError:
+            # The pool was ended meanwhile: there is nothing to settle, and nobody awaits us.
+            connection.terminate()
+            return
         connection.is_cut_off = False
 
 

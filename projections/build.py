@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from events.event import START, Event, Position
 from events.log import EventLog, LogCorrupt
 from projections.batch import Group
 from projections.clock import Clock
-from projections.errors import FencedOut
+from projections.errors import FencedOut, ViewsNotReady
 from projections.keeper import Keeper
 from projections.store import Session, Slot, Slots
 
@@ -29,6 +30,8 @@ class Progress(Struct, frozen=True):
     seconds_left: float | None
 
 
+_OTHERS = 0.05
+"""Seconds between looks at whether the other shards are built, too."""
 Report: TypeAlias = Callable[[Progress], None]
 
 
@@ -101,6 +104,49 @@ async def catch_up(
         pace.step(len(events), keeper.folded, until)
 
 
+async def lay_out(session: Session, group: Group, shards: int, epoch: int) -> bool:
+    """Decide which generations of all views there shall be, in so many shards; tell if any is new.
+
+    Whoever leads calls it, with the epoch of that. What is live and in order stays. What is new, of
+    another version or in another number of shards is begun, and `prepare` puts it in place when
+    every shard of it is built. Where anything changes, all shards have to be taken anew: whoever
+    kept them keeps them no longer. Raises `FencedOut` where there is one shard, and a higher epoch
+    keeps it.
+    """
+    stale: list[Slot] = []
+    async with session.transaction():
+        found = await session.prepare(group.views)
+        if shards == 1:
+            _check_epoch(found, epoch)
+        ends = _ends(found, shards)
+        changed, keep = False, list[Slot]()
+        for name, view in group.views.items():
+            its = [slot for slot in found if slot.view == name]
+            slots = _usable(its, view.version, shards)
+            keep += slots
+            if slots and all(slot.live and slot.position == ends[slot.shard] for slot in slots):
+                continue
+            changed = True
+            if not slots:
+                number = max((slot.generation for slot in its), default=0) + 1
+                new = await session.begin_generation(name, number, view.version, 0, shards)
+                keep.append(new)
+            elif slots[0].live:
+                # Behind the others: no reader may see it until it is where they are.
+                await session.set_live(slots, False)
+            kept = slots[0].generation if slots else 0
+            stale += [slot for slot in its if not slot.live and slot.generation != kept]
+        await session.want(group.views, keep)
+        if changed:
+            # Those that kept what is live stop here: it must stand still while its heir is built.
+            newest = max([epoch, *(slot.epoch + 1 for slot in found)])
+            live = [slot for slot in found if slot.live]
+            await session.claim(live, epoch if shards == 1 else newest)
+    for slot in {(slot.view, slot.generation): slot for slot in stale}.values():
+        await session.drop(slot)
+    return changed
+
+
 async def prepare(
     log: EventLog,
     session: Session,
@@ -109,45 +155,47 @@ async def prepare(
     *,
     epoch: int,
     report: Report | None = None,
+    shards: int = 1,
 ) -> Slots:
-    """Make all views of a group live, of this release's versions, at one position, kept by `epoch`.
+    """Make one shard of all views of a group live, at one position, kept by `epoch`.
 
-    A view that is new, behind, or of another version is built beside what there is and put in its
-    place with the others in one transaction. Raises `FencedOut` where a higher epoch keeps them.
+    It is the shard of `session`; where there is one alone, the generations are laid out first.
+    What was begun is built up to where the live ones are, or were, and put in their place in one
+    transaction when all shards of it are built, by whichever is the last. Raises `FencedOut` where
+    a higher epoch keeps the shard, `ViewsNotReady` where it was not laid out for this release.
     """
+    shard = session.shard or 0
+    if shards == 1:
+        await lay_out(session, group, 1, epoch)
     async with session.transaction():
         found = await session.prepare(group.views)
-        _check_epoch(found, epoch)
-        target = max((slot.position for slot in found if slot.live), default=START)
-        building: dict[str, Slot] = {}
-        keeping: dict[str, Slot] = {}
-        for name, view in group.views.items():
-            slot = _usable([slot for slot in found if slot.view == name], view.version)
-            if slot and slot.live and slot.position == target:
-                keeping[name] = slot
-                continue
-            if slot is None:
-                number = max((s.generation for s in found if s.view == name), default=0) + 1
-                slot = await session.begin_generation(name, number, view.version, epoch)
-            elif slot.live:
-                # Behind the others: no reader may see it until it is where they are.
-                await session.set_live({slot: False}, epoch)
-            building[name] = _kept(slot, epoch, live=False)
-        await session.claim([*keeping.values(), *building.values()], epoch)
-    keeping = {name: _kept(slot, epoch, live=True) for name, slot in keeping.items()}
-    if not building:
-        return keeping
-    for slot in found:
-        chosen = building.get(slot.view)
-        if chosen and not slot.live and slot.generation != chosen.generation:
-            await session.drop(slot)
-    built = await _build(log, session, group, building, target, clock, report)
+        _check_epoch(_of_shard(found, shard, shards), epoch)
+        mine = {name: slots[shard] for name, slots in _chosen(found, group, shards).items()}
+        await session.claim(list(mine.values()), epoch)
+        target = _ends(found, shards)[shard]
+    mine = {name: _kept(slot, epoch, live=slot.live) for name, slot in mine.items()}
+    building = {name: slot for name, slot in mine.items() if not slot.live}
+    if building:
+        mine |= await _build(log, session, group, building, target, clock, report)
+        while not await _put_in_place(session, group, shards, epoch):
+            await clock.sleep(_OTHERS)
+    return {name: _kept(slot, epoch, live=True) for name, slot in mine.items()}
+
+
+async def _put_in_place(session: Session, group: Group, shards: int, epoch: int) -> bool:
+    """Make live what is built, if all shards of it are; return whether everything is live."""
     async with session.transaction():
-        now = await session.prepare(group.views)
-        _check_epoch(now, epoch)
-        swap = {slot: False for slot in now if slot.live and slot.view in built}
-        await session.set_live(swap | dict.fromkeys(built.values(), True), epoch)
-    return keeping | {name: _kept(slot, epoch, live=True) for name, slot in built.items()}
+        found = await session.prepare(group.views)
+        _check_epoch(_of_shard(found, session.shard or 0, shards), epoch)
+        chosen = _chosen(found, group, shards)
+        new = [slot for slots in chosen.values() for slot in slots if not slot.live]
+        ends = _ends(found, shards)
+        if any(slot.position < ends[slot.shard] for slot in new):
+            return False
+        views = {slot.view for slot in new}
+        await session.set_live([slot for slot in found if slot.live and slot.view in views], False)
+        await session.set_live(new, True)
+    return True
 
 
 async def _build(
@@ -173,10 +221,44 @@ async def _build(
         built |= keeper.slots
 
 
-def _usable(slots: Collection[Slot], version: int) -> Slot | None:
-    """Choose the generation to go on with: the live one, else the newest, of the right version."""
-    right = [slot for slot in slots if slot.version == version]
-    return max(right, key=lambda slot: (slot.live, slot.generation), default=None)
+def _usable(slots: Collection[Slot], version: int, shards: int) -> list[Slot]:
+    """Choose the generation to go on with: the live one, else the newest, of the right form.
+
+    Returns its slots, one a shard in their order; none where there is no such generation.
+    """
+    right = [slot for slot in slots if slot.version == version and slot.shards == shards]
+    chosen = max(right, key=lambda slot: (slot.live, slot.generation), default=None)
+    return [slot for slot in right if chosen and slot.generation == chosen.generation]
+
+
+def _chosen(found: Collection[Slot], group: Group, shards: int) -> dict[str, list[Slot]]:
+    """Return the slots to go on with of every view; raises `ViewsNotReady` where there are none."""
+    chosen: dict[str, list[Slot]] = {}
+    for name, view in group.views.items():
+        its = [slot for slot in found if slot.view == name]
+        chosen[name] = _usable(its, view.version, shards)
+        if len(chosen[name]) != shards or not all(slot.wanted for slot in chosen[name]):
+            raise ViewsNotReady(
+                name, f"it is not laid out in {shards} shards by version {view.version}"
+            )
+    return chosen
+
+
+def _of_shard(found: Collection[Slot], shard: int, shards: int) -> list[Slot]:
+    return [slot for slot in found if (slot.shard, slot.shards) == (shard, shards)]
+
+
+def _ends(found: Collection[Slot], shards: int) -> list[Position]:
+    """Return how far each shard has to be built: to where it is live, or any other shard was."""
+    live = [slot for slot in found if slot.live]
+    furthest = max((slot.position for slot in live), default=START)
+    return [
+        max(
+            (slot.position for slot in live if (slot.shard, slot.shards) == (shard, shards)),
+            default=furthest,
+        )
+        for shard in range(shards)
+    ]
 
 
 def _check_epoch(slots: Collection[Slot], epoch: int) -> None:
@@ -186,4 +268,4 @@ def _check_epoch(slots: Collection[Slot], epoch: int) -> None:
 
 
 def _kept(slot: Slot, epoch: int, *, live: bool) -> Slot:
-    return Slot(slot.view, slot.generation, slot.version, live, slot.position, epoch)
+    return replace(slot, epoch=epoch, live=live)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from events.catalog import ProjectionParked
 from events.codec import fact_of
 from events.event import START, Actor, Event, Micros, NewEvent, Position, StreamName, stream
@@ -13,6 +15,7 @@ from projections.batch import Group, Parked
 from projections.clock import Clock
 from projections.errors import FencedOut
 from projections.folding import Folding
+from projections.shards import part_of
 from projections.store import Session, Slot, Slots, Untold
 
 ACTOR = Actor("engine:views")
@@ -84,6 +87,10 @@ class Keeper:
                     "run `trueup fsck`"
                 )
         plan = self._group.plan(events)
+        shards = next(iter(self._slots.values())).shards
+        if shards > 1 and self._session.shard is not None:
+            subjects = frozenset(self._group.subjects)
+            plan = part_of(plan, self._session.shard, shards, subjects)
         unread = self._folding.unread(plan)
         stored, parked = await self._session.load(
             self._slots, plan, unread, any_parked=self._any_parked
@@ -169,7 +176,7 @@ class Keeper:
         for slot in await self._session.slots(self._slots):
             ours = self._slots[slot.view]
             if slot.live if ours.live else slot.generation == ours.generation:
-                found[slot.view] = slot
+                found[slot.view] = replace(slot, shard=ours.shard)
         for name, ours in self._slots.items():
             why, now = "", found.get(name)
             if now is None or now.live != ours.live:
@@ -178,8 +185,8 @@ class Keeper:
                 why = f"epoch {now.epoch} took over the view {name}"
             elif now.position != position:
                 why = f"the view {name} is at {now.position} already"
-            elif now.version != ours.version:
-                why = f"the view {name} is kept by version {now.version} of its projection now"
+            elif (now.version, now.shards) != (ours.version, ours.shards):
+                why = f"the view {name} is kept by version {now.version} in {now.shards} shards now"
             if why:
                 raise FencedOut(mine.epoch, position, why)
         if found == self._slots:
@@ -197,4 +204,4 @@ def _fact(parked: Parked) -> ProjectionParked:
 
 
 def _at(slot: Slot, position: Position) -> Slot:
-    return Slot(slot.view, slot.generation, slot.version, slot.live, position, slot.epoch)
+    return replace(slot, position=position)

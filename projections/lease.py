@@ -111,6 +111,17 @@ class Lease:
             await anyio.sleep(min(max(left, 0.01), _LONGEST_WAIT))
 
     @classmethod
+    async def take(
+        cls, pool: Pool, name: str, owner: str, ttl: float, is_gone: IsGone = _nobody
+    ) -> Lease | None:
+        """Take the lease if it is free, or its owner gone; else None. Raises `ViewsUnavailable`."""
+        lease = await cls.try_acquire(pool, name, owner, ttl)
+        if lease is None and (held := await holder(pool, name)) and is_gone(held.owner):
+            await _free(pool, name, held.epoch)
+            lease = await cls.try_acquire(pool, name, owner, ttl)
+        return lease
+
+    @classmethod
     async def try_acquire(
         cls,
         pool: Pool,
@@ -199,6 +210,14 @@ async def holder(pool: Pool, name: str) -> Holder | None:
         with reachable():
             row = await connection.fetchrow(QUERIES["holder"], name)
     return None if row is None else Holder(row["owner"], row["epoch"], row["seconds_left"])
+
+
+async def holders(pool: Pool, prefix: str) -> dict[str, Holder]:
+    """Return who holds, or held last, leases whose names begin so. Raises `ViewsUnavailable`."""
+    async with connected(pool) as connection:
+        with reachable():
+            rows = await connection.fetch(QUERIES["holders"], prefix)
+    return {row["name"]: Holder(row["owner"], row["epoch"], row["seconds_left"]) for row in rows}
 
 
 @asynccontextmanager

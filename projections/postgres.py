@@ -11,12 +11,16 @@ import msgspec
 from msgspec import Struct
 
 from events.event import START, Position
+from events.log import EventLog
 from projections.batch import Group, Parked, Snapshot
 from projections.errors import ViewsNotReady, ViewsUnavailable, ViewUnreadable
+from projections.joined import join
 from projections.listeners import Watermark
 from projections.projection import INDEX_COLUMNS, Found, Projection, SubjectIndex
 from projections.reads import check_limit, check_where, columns_of, key_after, keys_until, storable
 from projections.store import Pool, Session, Slot, Slots, connected
+from projections.timeline import TIMELINE
+from projections.views import PresentReader
 
 D = TypeVar("D", bound=Struct)
 _COLUMNS = ("first", "second", "third")
@@ -29,24 +33,44 @@ _EVERYTHING = 2**31 - 1
 
 
 class PostgresViews:
-    """The views of one log in a database, kept by a runner, here or in another process.
+    """The views of one log in a database, kept by runners, here or in other processes.
 
-    `watermark` is that of the runner in this process, where there is one: waiters then wake at
-    once. Every method may raise `ViewsUnavailable`, and `ViewsNotReady` while a view is built.
+    `watermark` is that of who follows them in this process, where somebody does: waiters then wake
+    at once. Views in several shards are read with the help of `log`, at the lowest position of all
+    (`projections.joined`); `timeline` is what `projections.asof.as_of` has it for. Every method may
+    raise `ViewsUnavailable`, and `ViewsNotReady` while a view is built.
     """
 
     def __init__(
-        self, pool: Pool, group: Group, *, watermark: Watermark | None = None, shard: int = 0
+        self,
+        pool: Pool,
+        group: Group,
+        *,
+        watermark: Watermark | None = None,
+        log: EventLog | None = None,
+        timeline: SubjectIndex = TIMELINE,
     ) -> None:
-        self._pool, self._group, self._watermark, self._shard = pool, group, watermark, shard
+        self._pool, self._group, self._watermark = pool, group, watermark
+        self._log, self._timeline = log, timeline
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[PostgresReader]:
+    async def snapshot(self) -> AsyncIterator[PresentReader]:
         """Open a consistent read of all views; keep it short."""
         async with connected(self._pool) as connection:
-            session = Session(connection, self._shard)
+            session = Session(connection)
             async with session.snapshot():
-                yield PostgresReader(session, self._group, await self._slots(session))
+                slots, furthest = await self._slots(session)
+                reader: PresentReader = PostgresReader(session, self._group, slots)
+                if furthest > reader.position:
+                    reader = await self._joined(reader, furthest)
+                yield reader
+
+    async def _joined(self, reader: PresentReader, furthest: Position) -> PresentReader:
+        if self._log is None:
+            raise ViewsNotReady(
+                next(iter(self._group.views)), "its shards are apart, and only an engine joins them"
+            )
+        return await join(reader, self._log, furthest, self._timeline)
 
     async def reached(self, position: Position, timeout: float = 30.0) -> Position:
         """Wait until every view has folded this position; return where they are.
@@ -76,7 +100,7 @@ class PostgresViews:
     async def parked(self, limit: int = 1000) -> list[Parked]:
         """Return what the views no longer fold because an event failed, by view and position."""
         async with connected(self._pool) as connection:
-            session = Session(connection, self._shard)
+            session = Session(connection)
             slots = [slot for slot in await session.slots(self._group.views) if slot.live]
             return await session.parked(slots, limit)
 
@@ -85,25 +109,34 @@ class PostgresViews:
             return self._watermark.position
         try:
             async with connected(self._pool) as connection:
-                slots = await self._slots(Session(connection, self._shard))
+                slots, _ = await self._slots(Session(connection))
         except (ViewsNotReady, ViewsUnavailable):
             return START  # may pass; the time-out says it if not
         return _position(slots)
 
-    async def _slots(self, session: Session) -> Slots:
-        found = {slot.view: slot for slot in await session.slots(self._group.views) if slot.live}
+    async def _slots(self, session: Session) -> tuple[Slots, Position]:
+        """Return the slot of each view that is furthest behind, and how far any is."""
+        live = [slot for slot in await session.slots(self._group.views) if slot.live]
+        found: dict[str, Slot] = {}
+        for slot in live:
+            before = found.setdefault(slot.view, slot)
+            if slot.position < before.position:
+                found[slot.view] = slot
         for name, view in self._group.views.items():
-            slot = found.get(name)
-            if slot is None:
+            its = found.get(name)
+            if its is None:
                 raise ViewsNotReady(name, "it is not built yet")
-            if slot.version != view.version:
+            if its.version != view.version:
                 raise ViewsNotReady(
-                    name, f"it was built by version {slot.version}, this is version {view.version}"
+                    name, f"it was built by version {its.version}, this is version {view.version}"
                 )
-        if len({slot.position for slot in found.values()}) > 1:
-            lowest = min(found.values(), key=lambda slot: slot.position)
-            raise ViewsNotReady(lowest.view, f"it is behind the others, at {lowest.position}")
-        return found
+        # Within a shard all views move together; a shard may be ahead of another.
+        at = {slot.shard: slot.position for slot in live}
+        for slot in live:
+            if slot.position != at[slot.shard]:
+                lowest = min(live, key=lambda each: each.position)
+                raise ViewsNotReady(lowest.view, f"it is behind the others, at {lowest.position}")
+        return found, max(at.values(), default=START)
 
 
 class PostgresReader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from events.event import Position
 from events.log import EventLog
@@ -70,11 +71,12 @@ async def rebuild(
         try:
             await _follow_live(log, session, keeper, view, clock, pace)
             rebuilt = await _compare(log, session, group, keeper, view)
-            while not await _swap(log, session, keeper, view):
+            while not await _swap(log, session, keeper, view, clock):
                 await _follow_live(log, session, keeper, view, clock, pace)
         except FencedOut as error:
             raise RebuildRefused(f"another rebuild of the view {view.name} took over") from error
-        await keeper.tell(log)
+        # Opened again: what the last events parked was parked for each shard.
+        await (await Keeper.open(session, group, keeper.slots, clock)).tell(log)
     return rebuilt
 
 
@@ -83,7 +85,7 @@ async def drop_previous(store: Store, view: str) -> int:
     async with store.session() as session:
         slots = await session.slots([view])
         live = max((slot.generation for slot in slots if slot.live), default=0)
-        previous = [slot for slot in slots if slot.generation < live]
+        previous = [slot for slot in _generations(slots) if slot.generation < live]
         for slot in previous:
             await session.drop(slot)
     return len(previous)
@@ -92,11 +94,11 @@ async def drop_previous(store: Store, view: str) -> int:
 async def _begin(session: Session, view: Projection[Any] | SubjectIndex) -> Slot:
     async with session.transaction():
         slots = await session.prepare([view.name])
-        _live(slots, view)
+        shards = len(_live(slots, view))
         number = max(slot.generation for slot in slots) + 1
         # Epoch 0: no engine's. The swap takes over that of the live one.
-        begun = await session.begin_generation(view.name, number, view.version, epoch=0)
-    for slot in slots:
+        begun = await session.begin_generation(view.name, number, view.version, 0, shards)
+    for slot in _generations(slots):
         if not slot.live:
             await session.drop(slot)
     return begun
@@ -112,28 +114,40 @@ async def _follow_live(
 ) -> None:
     """Fold until the live view is hardly ahead."""
     while True:
-        live = _live(await session.slots([view.name]), view)
-        if live.position - keeper.position <= 0:
+        lowest = min(slot.position for slot in _live(await session.slots([view.name]), view))
+        if lowest <= keeper.position:
             return
-        await catch_up(log, keeper, live.position, clock, pace)
+        await catch_up(log, keeper, lowest, clock, pace)
 
 
 async def _swap(
-    log: EventLog, session: Session, keeper: Keeper, view: Projection[Any] | SubjectIndex
+    log: EventLog,
+    session: Session,
+    keeper: Keeper,
+    view: Projection[Any] | SubjectIndex,
+    clock: Clock,
 ) -> bool:
     """Swap, if the live view is hardly ahead: it stands still meanwhile, so this must be short."""
+    generation, at = keeper.slots[view.name].generation, keeper.position
     async with session.transaction():
         slots = await session.prepare([view.name])
         live = _live(slots, view)
-        ahead = live.position - keeper.position
+        mine = [slot for slot in slots if slot.generation == generation and not slot.live]
+        if len(mine) != len(live):
+            raise RebuildRefused(f"another rebuild of the view {view.name} took over")
+        ahead = max(slot.position for slot in live) - at
         if ahead > _SWAP_LIMIT:
             return False
-        if ahead:
-            await keeper.advance(await log.read(keeper.position, ahead))
-        mine = keeper.slots[view.name]
-        if not any(slot.generation == mine.generation and not slot.live for slot in slots):
-            raise RebuildRefused(f"another rebuild of the view {view.name} took over")
-        await session.set_live({live: False, mine: True}, live.epoch)
+        events = await log.read(at, ahead) if ahead else []
+        for slot, its in zip(mine, live, strict=True):
+            # Each shard to where it is live; this is what they have been folded apart for.
+            if its.position > at:
+                part = session.of_shard(slot.shard)
+                one = await Keeper.open(part, Group.of(view), {view.name: slot}, clock)
+                await one.advance(events[: its.position - at])
+        await session.set_live(live, False)
+        taken = [replace(slot, epoch=its.epoch) for slot, its in zip(mine, live, strict=True)]
+        await session.set_live(taken, True)
     return True
 
 
@@ -148,12 +162,13 @@ async def _compare(
     async with session.snapshot():
         slots = await session.slots([view.name])
         live, mine = _live(slots, view), keeper.slots[view.name]
+        furthest = max(slot.position for slot in live)
         (row,) = await session.scan(f"digest_{kind}", view.name, mine.generation)
-        moving = await _touched(log, group, mine.position, live.position)
+        moving = await _touched(log, group, mine.position, furthest)
         differing: list[str] = []
         after = ""
         while len(differing) < DIFFERING_LIMIT:
-            bounds = (view.name, live.generation, mine.generation, after, _PAGE)
+            bounds = (view.name, live[0].generation, mine.generation, after, _PAGE)
             until = () if kind == "documents" else (mine.position,)
             keys = [each[0] for each in await session.scan(f"differing_{kind}", *bounds, *until)]
             differing += [key for key in keys if key not in moving]
@@ -182,15 +197,21 @@ async def _touched(log: EventLog, group: Group, after: Position, until: Position
     return touched
 
 
-def _live(slots: list[Slot], view: Projection[Any] | SubjectIndex) -> Slot:
-    live = next((slot for slot in slots if slot.live), None)
-    if live is None:
+def _generations(slots: list[Slot]) -> list[Slot]:
+    """Return one slot of each generation."""
+    return list({slot.generation: slot for slot in slots}.values())
+
+
+def _live(slots: list[Slot], view: Projection[Any] | SubjectIndex) -> list[Slot]:
+    """Return the live slots of a view, one a shard in their order; raises `RebuildRefused`."""
+    live = [slot for slot in slots if slot.live]
+    if not live:
         raise RebuildRefused(
             f"the view {view.name} is not live: start an engine, it builds what is missing"
         )
-    if live.version != view.version:
+    if live[0].version != view.version:
         raise RebuildRefused(
-            f"the view {view.name} was built by version {live.version}, this is version "
+            f"the view {view.name} was built by version {live[0].version}, this is version "
             f"{view.version}: start an engine of this release, it rebuilds the view"
         )
     return live

@@ -33,7 +33,8 @@ class Runner:
     """Folds one log into a group of views for as long as `epoch` keeps them.
 
     `watermark` is where the views are; hand it to `PostgresViews` in the same process. `report`
-    hears of the progress of a build at start-up and of catching up.
+    hears of the progress of a build at start-up and of catching up. Of views in `shards` parts it
+    keeps part `shard`; then somebody who leads lays them out (`projections.build.lay_out`).
     """
 
     def __init__(
@@ -45,9 +46,12 @@ class Runner:
         *,
         epoch: int,
         report: Report | None = None,
+        shard: int = 0,
+        shards: int = 1,
     ) -> None:
         self._log, self._store, self._group, self._clock = log, store, group, clock
         self._epoch, self._report = epoch, report
+        self._shard, self._shards = shard, shards
         self._listeners = Listeners()
         self._pause = _FIRST_PAUSE
         self.watermark = Watermark()
@@ -70,7 +74,7 @@ class Runner:
         try:
             while True:
                 try:
-                    async with self._store.session() as session:
+                    async with self._store.session(self._shard) as session:
                         slots = await prepare(
                             self._log,
                             session,
@@ -78,6 +82,7 @@ class Runner:
                             self._clock,
                             epoch=self._epoch,
                             report=self._report,
+                            shards=self._shards,
                         )
                         keeper = await Keeper.open(session, self._group, slots, self._clock)
                         self._resume(keeper.position)

@@ -41,7 +41,11 @@ _PATIENCE = 3600.0
 
 
 class Slot(Struct, frozen=True):
-    """One generation of a view: by which version of the projection it was folded, and how far."""
+    """One shard of a generation of a view: by which version of the projection, and how far.
+
+    The generation is folded in `shards` parts; this is part `shard` of them, from 0. It is `wanted`
+    unless whoever leads puts it aside.
+    """
 
     view: str
     generation: int
@@ -49,6 +53,9 @@ class Slot(Struct, frozen=True):
     live: bool
     position: Position
     epoch: int
+    shard: int = 0
+    shards: int = 1
+    wanted: bool = True
 
 
 Slots: TypeAlias = Mapping[str, Slot]
@@ -63,29 +70,40 @@ class Untold(Struct, frozen=True):
 
 
 class Store:
-    """The tables of the views in one database. `shard` is the part of them that is kept here.
+    """The tables of the views in one database.
 
     The pool is one of `events.connection.make_pool`: its time-outs keep a process that stalls
     inside a transaction from stopping its successor.
     """
 
-    def __init__(self, pool: Pool, shard: int = 0) -> None:
-        self._pool, self.shard = pool, shard
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """Take a connection for as long as this lasts. Raises `ViewsUnavailable`."""
+    async def session(self, shard: int | None = None) -> AsyncIterator[Session]:
+        """Take a connection for as long as this lasts: for one shard, or for all together.
+
+        Raises `ViewsUnavailable`.
+        """
         async with connected(self._pool) as connection:
             with reachable():
                 await connection.execute(QUERIES["by_index"])
-            yield Session(connection, self.shard)
+            yield Session(connection, shard)
 
 
 class Session:
-    """The store over one connection. Every method may raise `ViewsUnavailable`."""
+    """The store over one connection. Every method may raise `ViewsUnavailable`.
 
-    def __init__(self, connection: Connection, shard: int) -> None:
-        self._connection, self._shard = connection, shard
+    `shard` is the part of every view that is kept here, None for all of it: then the shards of a
+    generation move together.
+    """
+
+    def __init__(self, connection: Connection, shard: int | None = None) -> None:
+        self._connection, self.shard = connection, shard
+
+    def of_shard(self, shard: int) -> Session:
+        """Return a session for one shard over the same connection, in the same transaction."""
+        return Session(self._connection, shard)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -101,43 +119,43 @@ class Session:
                 await self._connection.execute(QUERIES["by_any_means"])
             yield
 
-    async def slots(self, views: Iterable[str], *, lock: bool = False) -> list[Slot]:
-        """Return every generation of some views, by view and generation.
-
-        With `lock` nobody else moves them until the transaction ends.
-        """
-        query = QUERIES["lock_slots" if lock else "slots"]
-        rows = await self._fetch(query, list(views), self._shard)
+    async def slots(self, views: Iterable[str]) -> list[Slot]:
+        """Return every generation of some views, by view, generation and shard."""
+        rows = await self._fetch(QUERIES["slots"], list(views), self.shard)
         return [Slot(*row) for row in rows]
 
     async def prepare(self, views: Iterable[str]) -> list[Slot]:
-        """Return every generation of some views, to decide which there shall be.
+        """Return every generation of some views in every shard, to decide which there shall be.
 
         Call it in a transaction: nobody else decides, and nobody moves them, until it ends.
         """
-        await self._fetch(QUERIES["prepare_lock"], self._shard)
-        return await self.slots(views, lock=True)
+        await self._fetch(QUERIES["prepare_lock"])
+        rows = await self._fetch(QUERIES["slots"], list(views), None)
+        return [Slot(*row) for row in rows]
 
     async def claim(self, slots: Collection[Slot], epoch: int) -> None:
         """Let only `epoch` move these slots from now on."""
-        await self._execute(QUERIES["claim"], *_columns(slots), self._shard, epoch)
+        await self._execute(QUERIES["claim"], *_columns(slots), _shards(slots), epoch)
 
-    async def begin_generation(self, view: str, generation: int, version: int, epoch: int) -> Slot:
+    async def begin_generation(
+        self, view: str, generation: int, version: int, epoch: int, shards: int = 1
+    ) -> Slot:
         """Make an empty generation; it is not live. Raises asyncpg's error where it exists."""
-        await self._execute(
-            QUERIES["begin_generation"], view, generation, self._shard, version, epoch
-        )
-        return Slot(view, generation, version, False, Position(0), epoch)
+        await self._execute(QUERIES["begin_generation"], view, generation, shards, version, epoch)
+        return Slot(view, generation, version, False, Position(0), epoch, self.shard or 0, shards)
 
-    async def set_live(self, live: Mapping[Slot, bool], epoch: int) -> None:
-        """Say of each slot whether it is the live one. Call it in a transaction."""
-        # Those that retire come first: at no moment may a view have two live generations.
-        for value in (False, True):
-            some = [slot for slot, is_live in live.items() if is_live is value]
-            views, generations = _columns(some)
-            await self._execute(
-                QUERIES["set_live"], views, generations, [value] * len(some), self._shard, epoch
-            )
+    async def want(self, views: Iterable[str], slots: Collection[Slot]) -> None:
+        """Say which generations of some views are to be kept: those of these slots alone."""
+        await self._execute(QUERIES["want"], list(views), *_columns(slots))
+
+    async def set_live(self, slots: Collection[Slot], live: bool) -> None:
+        """Say of these slots whether they are live, each kept by the epoch that it says.
+
+        Call it in a transaction, and first for those that retire: at no moment may a view have two
+        live generations.
+        """
+        epochs = [slot.epoch for slot in slots]
+        await self._execute(QUERIES["set_live"], *_columns(slots), _shards(slots), epochs, live)
 
     async def load(
         self,
@@ -162,6 +180,7 @@ class Session:
                 [slots[view].generation for view, _, _ in names],
                 [scope for _, scope, _ in names],
                 [name for _, _, name in names],
+                min(slot.position for slot in slots.values()),
             )
             parked = {(row[0], Scope(row[1]), row[2]) for row in rows}
         return stored, parked
@@ -197,17 +216,17 @@ class Session:
 
     async def any_parked(self, slots: Collection[Slot]) -> bool:
         """Whether anything is parked in these slots."""
-        (row,) = await self._fetch(QUERIES["has_parked"], *_columns(slots))
+        (row,) = await self._fetch(QUERIES["has_parked"], *_generations(slots))
         return bool(row[0])
 
     async def parked(self, slots: Collection[Slot], limit: int) -> list[Parked]:
         """Return what is parked in these slots, by view and position."""
-        rows = await self._fetch(QUERIES["parked"], *_columns(slots), limit)
+        rows = await self._fetch(QUERIES["parked"], *_generations(slots), limit)
         return [_parked(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
     async def untold(self, slots: Collection[Slot]) -> list[Untold]:
         """Return some of what is parked in these slots and the log does not say yet."""
-        rows = await self._fetch(QUERIES["untold"], *_columns(slots))
+        rows = await self._fetch(QUERIES["untold"], *_generations(slots))
         return [
             Untold(_parked(row[0], row[2], row[3], row[4], row[5]), EventId(str(row[6])))
             for row in rows
@@ -245,12 +264,12 @@ class Session:
             views,
             generations,
             live,
-            self._shard,
+            self.shard,
             first.epoch,
             first.position,
             to,
         )
-        if len(rows) != len(some):
+        if len(rows) != len(some) * (first.shards if self.shard is None else 1):
             raise _Moved
 
     async def _save_past(self, slots: Slots, changes: Changes) -> None:
@@ -395,6 +414,16 @@ def _document_columns(slots: Slots, changed: Collection[Row]) -> list[list[Any]]
 
 def _columns(slots: Collection[Slot]) -> tuple[list[str], list[int]]:
     return [slot.view for slot in slots], [slot.generation for slot in slots]
+
+
+def _generations(slots: Collection[Slot]) -> tuple[list[str], list[int]]:
+    """Name each generation once: what is parked is parked in all shards."""
+    places = dict.fromkeys((slot.view, slot.generation) for slot in slots)
+    return [view for view, _ in places], [generation for _, generation in places]
+
+
+def _shards(slots: Collection[Slot]) -> list[int]:
+    return [slot.shard for slot in slots]
 
 
 def _keyed(

@@ -16,6 +16,8 @@ from events.event import Event, NewEvent, Position
 from events.log import EventLog
 from events.postgres import PostgresLog, open_log
 from projections.batch import Group, Parked
+from projections.build import lay_out
+from projections.follower import Follower
 from projections.postgres import PostgresViews
 from projections.projection import Projection, Reader, SubjectIndex
 from projections.runner import Runner
@@ -37,8 +39,28 @@ class Kept(Struct, frozen=True):
     log: PostgresLog
     pool: Pool
     store: Store
-    runner: Runner
+    runner: Runner | Follower
     views: PostgresViews
+
+
+@asynccontextmanager
+async def sharded(
+    dsn: str, group: Group, shards: int, timeline: SubjectIndex
+) -> AsyncIterator[Kept]:
+    """Keep views in several shards, each by a runner of its own, until the block ends."""
+    async with open_log(dsn) as log, pool_of(dsn, 16) as pool, anyio.create_task_group() as tasks:
+        store, clock = Store(pool), SystemClock()
+        async with store.session() as session:
+            await lay_out(session, group, shards, 1)
+        for shard in range(shards):
+            runner = Runner(log, store, group, clock, epoch=99, shard=shard, shards=shards)
+            tasks.start_soon(runner.run)
+        follower = Follower(log, store, group, clock)
+        await tasks.start(follower.run)
+        watermark = follower.watermark
+        views = PostgresViews(pool, group, watermark=watermark, log=log, timeline=timeline)
+        yield Kept(log, pool, store, follower, views)
+        tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager

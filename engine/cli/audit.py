@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -17,6 +17,9 @@ from engine.cli.errors import CliError
 from engine.cli.output import Format, note, print_data, print_fields, safe, say
 from engine.cli.proof_source import RUNNING, Stopped, database_of, proofs_of
 from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.audit.verify import Verified
 
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
 Keys = Annotated[
@@ -228,6 +231,11 @@ def verify(
         raise CliError(
             "a process that verified was ended from outside", hint="try again with --jobs 1"
         ) from error
+    _say_verified(found, keys, output)
+    return 0
+
+
+def _say_verified(found: Verified, keys: list[Any], output: Format) -> None:
     value = {
         "verified": True,
         "origin": found.checkpoint.origin,
@@ -247,7 +255,6 @@ def verify(
             say(f"  and they extend the {found.since} events of the checkpoint from earlier")
         if not keys:
             _say_unpinned([str(item) for item in found.keys])
-    return 0
 
 
 def _tell(progress: object) -> None:

@@ -21,6 +21,7 @@ KEEP = Group("Keep", sort_key=5)
 
 COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("run", "engine.cli.run:run", START, "Run the engine and its API until it is stopped"),
+    ("project", "engine.cli.project:project", START, "Fold shards of the views, beside the engine"),
     ("signer", "engine.cli.signer:signer", START, "Sign checkpoints, apart from the engine"),
     ("demo", "engine.cli.demo:demo", START, "Tell the whole story on simulated clusters"),
     ("simulate", "engine.cli.simulate:simulate", START, "Serve simulated clusters to try things"),

@@ -6,7 +6,7 @@ import gc
 import inspect
 from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Group, Parameter
 
@@ -86,6 +86,10 @@ def with_flags(function: Callable[..., Any], only: Container[str] = FIELDS) -> C
             annotation=Annotated[Path | None, Parameter(help="the settings file (TOML)")],
         )
     ]
+    hints = get_type_hints(function, include_extras=True)
+    for name, own in inspect.signature(function).parameters.items():
+        if own.kind is inspect.Parameter.KEYWORD_ONLY:
+            parameters.append(own.replace(annotation=hints[name]))
     for name, field in FIELDS.items():
         if name not in only:
             continue

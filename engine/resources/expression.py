@@ -55,6 +55,10 @@ def expression_fault(text: str) -> str:
         program = _compile(text)
     except _MET as error:
         return f"is no CEL expression: {_syntax(str(error))}"
+    if "matches" in program.functions():
+        # Each call compiles its pattern, which takes up to a tenth of a second, however short the
+        # list that a macro goes over.
+        return "must not use matches(): use startsWith, endsWith or contains"
     unknown = sorted(set(program.variables()) - _VARIABLES - set(_BOUND.findall(text)))
     return f"knows no {unknown[0]!r}: it sees the object as `object`" if unknown else ""
 

@@ -10,45 +10,45 @@ SELECT set_config(name, 'on', true)
 FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
 
 -- name: slots
--- Where every generation of some views stands.
-SELECT view, generation, projection_version, live, position, epoch
+-- Where every generation of some views stands, in one shard or in all.
+SELECT view, generation, projection_version, live, position, epoch, shard, shards, wanted
 FROM view_checkpoint
-WHERE view = ANY($1::text[]) AND shard = $2
-ORDER BY view, generation
-
--- name: lock_slots
--- The same, and nobody moves them until the transaction ends.
-SELECT view, generation, projection_version, live, position, epoch
-FROM view_checkpoint
-WHERE view = ANY($1::text[]) AND shard = $2
-ORDER BY view, generation
-FOR UPDATE
+WHERE view = ANY($1::text[]) AND ($2::smallint IS NULL OR shard = $2)
+ORDER BY view, generation, shard
 
 -- name: prepare_lock
--- One at a time decides which generations there are. "TRUE" and the shard.
-SELECT pg_advisory_xact_lock(1414681925, $1::integer)
+-- One at a time decides which generations there are, and nobody moves any meanwhile. The table and
+-- not its rows: those who move them take several, in whichever order the planner likes.
+LOCK TABLE view_checkpoint IN SHARE ROW EXCLUSIVE MODE
 
 -- name: claim
 UPDATE view_checkpoint AS c SET epoch = $4
-FROM unnest($1::text[], $2::integer[]) AS s (view, generation)
-WHERE c.view = s.view AND c.generation = s.generation AND c.shard = $3
+FROM unnest($1::text[], $2::integer[], $3::smallint[]) AS s (view, generation, shard)
+WHERE c.view = s.view AND c.generation = s.generation AND c.shard = s.shard
 
 -- name: begin_generation
-INSERT INTO view_checkpoint (view, generation, shard, projection_version, epoch)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO view_checkpoint (view, generation, shard, shards, projection_version, epoch)
+SELECT $1, $2, shard, $3::smallint, $4, $5 FROM generate_series(0, $3::smallint - 1) AS shard
+
+-- name: want
+UPDATE view_checkpoint AS c SET wanted = NOT wanted
+WHERE c.view = ANY($1::text[]) AND wanted <> EXISTS (
+    SELECT FROM unnest($2::text[], $3::integer[]) AS w (view, generation)
+    WHERE w.view = c.view AND w.generation = c.generation)
 
 -- name: advance
 -- Compare and swap: fewer rows than slots means that somebody else keeps the views, or swapped one.
 UPDATE view_checkpoint AS c SET position = $7
 FROM unnest($1::text[], $2::integer[], $3::boolean[]) AS s (view, generation, live)
 WHERE c.view = s.view AND c.generation = s.generation AND c.live = s.live
-  AND c.shard = $4 AND c.epoch = $5 AND c.position = $6
+  AND ($4::smallint IS NULL OR c.shard = $4) AND c.epoch = $5 AND c.position = $6
 RETURNING 1
 
 -- name: set_live
-UPDATE view_checkpoint AS c SET live = s.live, epoch = $5
-FROM unnest($1::text[], $2::integer[], $3::boolean[]) AS s (view, generation, live)
-WHERE c.view = s.view AND c.generation = s.generation AND c.shard = $4
+UPDATE view_checkpoint AS c SET live = $5, epoch = s.epoch, wanted = wanted OR $5
+FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::bigint[])
+    AS s (view, generation, shard, epoch)
+WHERE c.view = s.view AND c.generation = s.generation AND c.shard = s.shard
 
 -- name: load_documents
 -- Each by itself: joined, the rows of a view that was empty at first would be held one by one
@@ -95,10 +95,12 @@ SELECT EXISTS (
         ON p.view = s.view AND p.generation = s.generation)
 
 -- name: load_parked
+-- A stream that another shard has parked already, further on, is not parked for one at $5.
 SELECT p.view, p.scope, p.name
 FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[]) AS w (view, generation, scope, name)
 JOIN view_parked AS p
     ON p.view = w.view AND p.generation = w.generation AND p.scope = w.scope AND p.name = w.name
+WHERE p.position <= $5
 
 -- name: park
 -- The log is told of what it was not told for another generation, up to a limit for each view: a
@@ -132,3 +134,11 @@ UPDATE view_parked SET told = true WHERE event_id = ANY($1::uuid[])
 
 -- name: renew_untold
 UPDATE view_parked SET event_id = $2 WHERE event_id = $1 AND NOT told
+
+-- name: lowest
+SELECT count(DISTINCT view) AS views, min(position) AS position
+FROM view_checkpoint WHERE view = ANY($1::text[]) AND live
+
+-- name: layout
+-- In how many shards views are kept, or being built.
+SELECT DISTINCT shards FROM view_checkpoint WHERE view = ANY($1::text[]) AND wanted

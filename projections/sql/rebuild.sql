@@ -69,4 +69,4 @@ WHERE NOT EXISTS (
 LIMIT $5
 
 -- name: count_entries
-SELECT count(*) FROM view_subject WHERE view = $1 AND generation = $2
+SELECT count(*) FROM view_subject WHERE view = $1 AND generation = $2 AND position <= $3

@@ -33,6 +33,7 @@ from tests.keeping import (
     naive_documents,
     naive_subjects,
     names_of,
+    sharded,
 )
 from tests.toy_views import ABOUT, CLOCK, STREAMS, TALLIES, moved, named, toy_group
 
@@ -54,7 +55,7 @@ class World(Struct, frozen=True):
         return await append(self.log, events)
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "shards"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "memory":
         log = MemoryLog(CLOCK.now)
@@ -62,8 +63,11 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield World(log, views, views.subscribe)
         return
     server: EmbeddedPostgres = request.getfixturevalue("postgres")
-    async with fresh_database(server) as dsn, kept(dsn, toy_group()) as it:
-        yield World(it.log, it.views, it.runner.subscribe)
+    async with fresh_database(server) as dsn:
+        group = toy_group()
+        way = sharded(dsn, group, 3, ABOUT) if request.param == "shards" else kept(dsn, group)
+        async with way as it:
+            yield World(it.log, it.views, it.runner.subscribe)
 
 
 # Folding.
@@ -290,7 +294,7 @@ async def test_all_views_of_a_snapshot_stand_at_its_position_while_the_log_grows
     stop = anyio.Event()
 
     async def grow() -> None:
-        for _ in range(300):
+        for _ in range(3000):
             if stop.is_set():
                 return
             await world.append(named(["a", "b"]), moved("m"), named(["b"], on="b"))
