@@ -93,6 +93,9 @@ def _message(rule: _Compiled, live: Mapping[str, Any], longest: int) -> str:
 
 
 def _evaluated(expression: Expression, live: Mapping[str, Any], longest: int, kind: type) -> Any:
+    # Lists are written out in an expression, too, and joined by it.
+    text = expression.text
+    longest = max(longest, text.count(",") + 1) * (text.count("+") + 1)
     if longest**expression.nesting > MOST_STEPS:
         raise ValueError(f"a list of {longest} items is too long for {expression.text[:60]!r}")
     value = expression.value({"object": live})

@@ -118,3 +118,18 @@ def test_brackets_and_macros_in_strings_do_not_count() -> None:
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_check(text: str) -> None:
     assert isinstance(expression_fault(text), str)
+
+
+def test_lists_that_an_expression_makes_longer_count_as_long_as_they_get() -> None:
+    joined = " + ".join(["object.a"] * 50)
+    text = f"({joined}).all(x, ({joined}).all(y, true))"
+    rules = HealthRules([HealthRule(group="x.io", kind="Widget", healthy=text)])
+    live = {"apiVersion": "x.io/v1", "kind": "Widget", "metadata": {}, "a": [1] * 150}
+    health, message = rules.of(live)
+    assert health is Health.UNKNOWN
+    assert "is too long" in message
+    written = f"[{', '.join(['1'] * 300)}]"
+    text = f"{written}.all(x, {written}.all(y, true))"
+    health, message = HealthRules([HealthRule(group="x.io", kind="Widget", healthy=text)]).of(live)
+    assert health is Health.UNKNOWN
+    assert "is too long" in message
