@@ -146,7 +146,9 @@ async def _term(
     async with AsyncExitStack() as stack:
         opened = open_log(dsn, packages=("events", "projections"), measure=batch)
         log = TracedLog(await stack.enter_async_context(opened), clock.monotonic, measuring.lag)
-        pool = await make_pool(dsn, _CONNECTIONS, "trueup engine")
+        # A shard that is folded here keeps two: the one that it folds on, and one for its lease.
+        apart = 2 * settings.shards if settings.shards > 1 and not settings.workers else 0
+        pool = await make_pool(dsn, _CONNECTIONS + apart, "trueup engine")
         stack.callback(pool.terminate)
         lease = await stack.enter_async_context(
             hold(pool, LEASE, this_process(), LEASE_SECONDS, is_gone=is_gone)
