@@ -19,7 +19,7 @@ from engine.clusters.alter import Alterations
 from engine.clusters.connect import Connection, Refused, Unreachable
 from engine.clusters.deed import Before, NotSent
 from engine.clusters.discovery import Discovery, KindUnknown
-from engine.clusters.look import Eyes, Look, look
+from engine.clusters.look import Eyes, look
 from engine.clusters.memory import Held, Memory
 from engine.clusters.observe import Observer
 from engine.clusters.status import lacks_namespace
@@ -389,7 +389,7 @@ class Deeds:
         kept = freeze(seen.live, sent=shown)
         verdict = self._observer.applied(seen, kept)
         return Answer(
-            outcome=_outcome(before, seen, response),
+            outcome=deed.outcome_of(before, seen, response),
             uid=seen.uid,
             resource_version=seen.version,
             kept=verdict.entry.kept,
@@ -423,19 +423,3 @@ class Deeds:
             resource_version=version,
             health=Health.MISSING,
         )
-
-
-def _outcome(before: Before, seen: Look, response: Response) -> Outcome:
-    if response.status == 201:
-        return Outcome.CREATED
-    if before.altered:
-        return Outcome.CHANGED
-    entry = before.entry
-    # Not by version alone: it may have moved on through status since the entry was made.
-    if entry is not None and (entry.uid, entry.body, entry.signature) == (
-        seen.uid,
-        seen.body,
-        seen.signature,
-    ):
-        return Outcome.UNCHANGED
-    return Outcome.UNCHANGED if before.version == seen.version else Outcome.CHANGED

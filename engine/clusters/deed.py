@@ -174,6 +174,23 @@ def owned_by_another(
     )
 
 
+def outcome_of(before: Before, seen: Look, response: Response) -> Outcome:
+    """Return what an apply that went well has come to."""
+    if response.status == 201:
+        return Outcome.CREATED
+    if before.altered:
+        return Outcome.CHANGED
+    entry = before.entry
+    # Not by version alone: it may have moved on through status since the entry was made.
+    if entry is not None and (entry.uid, entry.body, entry.signature) == (
+        seen.uid,
+        seen.body,
+        seen.signature,
+    ):
+        return Outcome.UNCHANGED
+    return Outcome.UNCHANGED if before.version == seen.version else Outcome.CHANGED
+
+
 def refused(response: Response, secret: bool) -> Answer:
     """Return what a refused request came to."""
     found = refusal(response, secret)
