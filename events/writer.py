@@ -128,8 +128,8 @@ class Writer:
     async def _answer(self) -> None:
         """Have those whose commands are decided told: once the next batch is on its way.
 
-        Where nobody waits, and where others append too (the log's lock is what is scarce then), they
-        are told first: what they queue is the next batch.
+        Where nobody waits they are told first, as where others append too, for the log's lock is
+        what is scarce then: what they queue is the next batch.
         """
         if self._is_shared or not self._queue:
             self._tell()
