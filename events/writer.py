@@ -32,8 +32,6 @@ SQL = load("events", "log.sql")
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 16 * 2**20
 """A batch takes no further command beyond these."""
-_SPLIT = 32
-"""Callers from which on a batch is told in two halves, so that the first can queue the next."""
 _REMEMBER, _REMEMBER_BODIES = 100_000, 20_000
 """Streams, and digests of bodies, that are remembered, so that they need not be asked for."""
 _log = logging.getLogger(__name__)
@@ -130,25 +128,20 @@ class Writer:
     async def _answer(self) -> None:
         """Have those whose commands are decided told: once the next batch is on its way.
 
-        Where nobody waits, half of them are told first: what they queue is the next batch. Where
-        others append too, all are: the log's lock is what is scarce, and not the server's time.
+        Where nobody waits they are told first, as where others append too, for the log's lock is
+        what is scarce then: what they queue is the next batch.
         """
-        if self._is_shared:
+        if self._is_shared or not self._queue:
             self._tell()
             await checkpoint()
-            return
-        if not self._queue:
-            half = len(self._owed) // 2 if len(self._owed) >= _SPLIT else 0
-            self._tell(half)
-            await checkpoint()
-        asyncio.get_running_loop().call_soon(self._tell)
+        else:
+            asyncio.get_running_loop().call_soon(self._tell)
 
-    def _tell(self, keep: int = 0) -> None:
-        """Tell all but the last `keep` of those who are owed an answer."""
-        number = len(self._owed) - keep
-        for pending, outcome in self._owed[:number]:
+    def _tell(self) -> None:
+        """Tell those who are owed an answer."""
+        owed, self._owed = self._owed, []
+        for pending, outcome in owed:
             pending.settle(outcome)
-        del self._owed[:number]
 
     def _take(self) -> list[_Pending]:
         taken: list[_Pending] = []

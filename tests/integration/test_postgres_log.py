@@ -117,7 +117,7 @@ async def test_who_shares_the_log_appends_behind_the_others_in_one_statement(
         assert whole(await everything(one))
 
 
-async def test_callers_of_a_large_batch_are_told_in_two_halves_and_all_are(
+async def test_all_callers_of_a_large_batch_are_told(
     dsn: str,
 ) -> None:
     async with open_log(dsn) as log, anyio.create_task_group() as tasks:
