@@ -413,7 +413,7 @@ def _steering() -> Iterator[Operation]:
             ),
         ),
         answer=shapes.Planned,
-        problems=(404, 409, 503),
+        problems=(404, 409, 422, 503),
     )
     yield Operation(
         method="GET",

@@ -54,7 +54,7 @@ async def plan_target(request: web.Request) -> web.Response:
     if dry_run not in ("", "server"):
         raise bad_request("dryRun must be server")
     if dry_run and at:
-        raise bad_request("a dry run is of now: it goes with no at")
+        raise Refusal(422, "dry-run-of-the-past", "a dry run is of now: it goes with no at")
     async with reading(api, at) as moment:
         situation = await read_situation(moment.reader, api.log, target, moment.now)
         if situation is None:
