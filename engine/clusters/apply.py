@@ -200,11 +200,15 @@ class Deeds:
             return await self._sent(request, info, secret, path, before)
         # One after the other: who looked before another application made it would not see that.
         async with self._contacts.of(request.ref.identity):
+            made = None
             if self._is_new(request):
-                made = await self._made(request, info, path)
-                if made is not None:
+                made = await self._made(request, info, secret, path)
+                if made.outcome.is_success:
                     return made
             before = await self._first_contact(request, path)
+            if made and made.outcome is Outcome.INVALID and not before.uid:
+                # It is not there: to send it again would be refused again.
+                return made
             return await self._sent(request, info, secret, path, before)
 
     def _is_new(self, request: ApplyRequest) -> bool:
@@ -217,12 +221,12 @@ class Deeds:
         identity = request.ref.identity
         return not careful and identity not in self._doubted and self._unseen(request.ref)
 
-    async def _made(self, request: ApplyRequest, info: KindInfo, path: str) -> Answer | None:
-        """Apply without a look; None where that is refused, and looking tells more."""
+    async def _made(self, request: ApplyRequest, info: KindInfo, secret: bool, path: str) -> Answer:
+        """Apply without a look; where that is refused, looking tells more."""
         body = deed.sent(request.body, info, request.ref, "", "")
         response = await self._patch(path, body, force=False)
         if not response.is_success:
-            return None
+            return deed.refused(response, secret)
         return self._answered(request, Before(), response, deed.rules_of(request))
 
     async def _sent(

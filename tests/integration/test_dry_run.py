@@ -59,7 +59,11 @@ async def test_where_one_object_would_be_refused_none_is_sent(shop: Shop) -> Non
     deployment = DEPLOYMENT.replace("{app: shop}", "{app: other}") % FIRST_IMAGE
     more = REST + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: fine}\ndata: {a: '1'}\n"
     shop.repository.commit("Break it", {"base/deployment.yaml": deployment, "base/rest.yaml": more})
-    failed = (await shop.until("CorrectionFailed"))[0]
+    failed = next(
+        event
+        for event in await shop.until("CorrectionFailed", len(CLUSTERS))
+        if event["stream"] == f"target/default/{TARGET}"
+    )
     payload = failed["payload"]
     outcomes = {item["ref"]["kind"]: item["outcome"] for item in payload["results"]}
     assert outcomes["Deployment"] == "invalid"
