@@ -199,22 +199,14 @@ async def show_repository(request: web.Request) -> web.Response:
         source = state.document if state else SourceDocument()
         users = await read_all(reader, DECLARED, where={"repository": key})
         commits = await _line(reader, project, source.commit)
-        positions = await latest(reader, key)
-        standing = await standing_of(api, moment)
-    events = await api.log.read_at(positions)
+        story = await _story(request, moment, declared, key, at)
     return page(
         request,
         "repository.html",
-        declared=declared,
         source=source,
         users=[found.document for found in users],
         commits=commits,
-        written=_written(declared),
-        subject=key,
-        rows=rows(reversed(events)),
-        more=len(positions) == LATEST,
-        at=at,
-        **standing,
+        **story,
     )
 
 
@@ -230,20 +222,12 @@ async def show_notification(request: web.Request) -> web.Response:
         reader = moment.reader
         declared = (await declared_document(reader, "Notification", project, key)).document
         state = await reader.get(NOTIFICATIONS, key)
-        positions = await latest(reader, key)
-        standing = await standing_of(api, moment)
-    events = await api.log.read_at(positions)
+        story = await _story(request, moment, declared, key, at)
     return page(
         request,
         "notification.html",
-        declared=declared,
         outbox=state.document if state else NotificationDocument(through=0, round=0),
-        written=_written(declared),
-        subject=key,
-        rows=rows(reversed(events)),
-        more=len(positions) == LATEST,
-        at=at,
-        **standing,
+        **story,
     )
 
 
@@ -263,8 +247,15 @@ async def _common(
     request: web.Request, moment: Moment, filters: Filters, declared: DeclaredDocument, key: str
 ) -> dict[str, Any]:
     """Return what the pages of an application and of a cluster have in common."""
-    api = api_of(request)
     shown = await fleet_of(request, moment, filters)
+    return {**shown, **await _story(request, moment, declared, key, filters.at)}
+
+
+async def _story(
+    request: web.Request, moment: Moment, declared: DeclaredDocument, key: str, at: str
+) -> dict[str, Any]:
+    """Return what every page of something declared tells: how it was declared, what happened."""
+    api = api_of(request)
     positions = await latest(moment.reader, key)
     standing = await standing_of(api, moment)
     events = await api.log.read_at(positions)
@@ -274,8 +265,7 @@ async def _common(
         "subject": key,
         "rows": rows(reversed(events)),
         "more": len(positions) == LATEST,
-        "at": filters.at,
-        **shown,
+        "at": at,
         **standing,
     }
 
