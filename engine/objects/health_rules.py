@@ -3,7 +3,7 @@
 A rule's expressions see the object as `object`, whole, with its status. They are tried in
 this order: progressing, degraded, suspended, healthy; the first that is true decides. CEL has no
 loops but its macros, which go over a list of the object: what an evaluation costs is bounded by
-the expression's length, how deep its macros are nested, and the longest list.
+the expression's length, how deep its macros are nested, the longest list and the longest text.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from events.vocabulary import Health, ObjectRef
 
 MOST_STEPS: Final = 30_000
 """How often the innermost part of a macro may be evaluated: about 10 ms."""
+_TEXT = 4096
+"""Characters that are searched through in the time of a step."""
 _NO_RULE: Final = "no rule says yet that it is healthy"
 
 
@@ -71,48 +73,58 @@ def _compiled(rule: HealthRule) -> _Compiled:
 
 
 def _judge(rule: _Compiled, live: Mapping[str, Any]) -> Verdict:
-    longest = _longest(live)
+    size = _size(live)
     try:
         for health, expression in rule.verdicts:
-            if _evaluated(expression, live, longest, bool):
-                return health, _message(rule, live, longest)
+            if _evaluated(expression, live, size, bool):
+                return health, _message(rule, live, size)
     except ValueError as error:
         return Health.UNKNOWN, f"a health rule of its kind cannot be evaluated: {error}"
     if rule.needs_healthy:
-        return Health.PROGRESSING, _message(rule, live, longest) or _NO_RULE
-    return Health.HEALTHY, _message(rule, live, longest)
+        return Health.PROGRESSING, _message(rule, live, size) or _NO_RULE
+    return Health.HEALTHY, _message(rule, live, size)
 
 
-def _message(rule: _Compiled, live: Mapping[str, Any], longest: int) -> str:
+def _message(rule: _Compiled, live: Mapping[str, Any], size: _Size) -> str:
     if rule.message is None:
         return ""
     try:
-        return str(_evaluated(rule.message, live, longest, str))
+        return str(_evaluated(rule.message, live, size, str))
     except ValueError as error:
         return f"(its message cannot be evaluated: {error})"
 
 
-def _evaluated(expression: Expression, live: Mapping[str, Any], longest: int, kind: type) -> Any:
+def _evaluated(expression: Expression, live: Mapping[str, Any], size: _Size, kind: type) -> Any:
     # Lists are written out in an expression, too, and joined by it.
     text = expression.text
-    longest = max(longest, text.count(",") + 1) * (text.count("+") + 1)
-    if longest**expression.nesting > MOST_STEPS:
-        raise ValueError(f"a list of {longest} items is too long for {expression.text[:60]!r}")
+    longest = max(size.list, text.count(",") + 1) * (text.count("+") + 1)
+    steps = longest**expression.nesting
+    if expression.nesting and steps * (size.text // _TEXT + 1) > MOST_STEPS:
+        of_text = f", with texts of {size.text} characters," if steps <= MOST_STEPS else ""
+        raise ValueError(f"a list of {longest} items{of_text} is too long for {text[:60]!r}")
     value = expression.value({"object": live})
     if not isinstance(value, kind):
         raise ValueError(f"{expression.text[:60]!r} gives a {type(value).__name__}")
     return value
 
 
-def _longest(value: Any) -> int:
-    """Return the most items that a list or mapping has, anywhere in a value."""
-    longest, waiting = 1, [value]
+class _Size(Struct, frozen=True):
+    """The most items that a list or mapping of an object has, and the characters of a text."""
+
+    list: int
+    text: int
+
+
+def _size(value: Any) -> _Size:
+    items, text, waiting = 1, 0, [value]
     while waiting:
         found = waiting.pop()
-        if isinstance(found, Mapping):
-            longest = max(longest, len(found))
+        if isinstance(found, str):
+            text = max(text, len(found))
+        elif isinstance(found, Mapping):
+            items = max(items, len(found))
             waiting.extend(found.values())
         elif isinstance(found, list):
-            longest = max(longest, len(found))
+            items = max(items, len(found))
             waiting.extend(found)
-    return longest
+    return _Size(items, text)

@@ -90,6 +90,17 @@ def test_a_list_that_is_too_long_is_not_gone_over() -> None:
     assert "a list of 200 items is too long" in message
 
 
+def test_long_texts_are_not_searched_through_again_and_again() -> None:
+    inner = "object.status.items.exists(b, object.status.note.contains(a + b))"
+    searches = f"object.status.items.exists(a, {inner})"
+    rules = HealthRules([HealthRule(kind="Widget", group="shop.example.org", degraded=searches)])
+    items = ["x"] * 40
+    assert rules.of(widget({"items": items, "note": "short"}))[0] is Health.HEALTHY
+    health, message = rules.of(widget({"items": items, "note": "y" * 200_000}))
+    assert health is Health.UNKNOWN
+    assert "with texts of 200000 characters" in message
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
