@@ -21,7 +21,7 @@ from engine.ports import Clock, ClusterPort, RenderRefused, Tree
 from engine.process.supervise import Children
 from engine.reconcile.requests import placed
 from engine.resources.duration import seconds
-from engine.resources.model import ClusterSpec, HealthRule, NotificationSpec, RepositorySpec
+from engine.resources.model import ClusterSpec, NotificationSpec, RepositorySpec
 from engine.sources.failure import SourceError
 from engine.sources.follower import Followed, RepositoryFollower, SourceState
 from engine.sources.mirror import Mirror, Mirrors
@@ -144,7 +144,6 @@ class ClusterWorld:
         # One for all: what an application has on a hundred clusters is held once.
         self._kept = KeptForms(log, clock, settings)
         self._clusters: dict[str, Cluster] = {}
-        self._rules: dict[str, tuple[HealthRule, ...]] = {}
 
     def port(self, cluster_stream: str) -> ClusterPort | None:
         """Return the way to a cluster; None where it is not declared."""
@@ -163,13 +162,10 @@ class ClusterWorld:
     async def put(self, stream: str, declared: DeclaredDocument) -> None:
         """Read a cluster as it is declared now."""
         recorded = RecordedCluster(self._views, self._log, stream)
-        spec = msgspec.convert(declared.spec, ClusterSpec)
-        before = self._rules.get(stream, spec.health)
-        self._rules[stream] = spec.health
         cluster = Cluster(
             declared.project,
             declared.name,
-            spec,
+            msgspec.convert(declared.spec, ClusterSpec),
             log=self._log,
             redactor=self._redactor,
             baselines=recorded,
@@ -177,7 +173,7 @@ class ClusterWorld:
             settings=self._settings,
             desired_body=recorded.applied_body,
             kept=self._kept,
-            other_rules=before != spec.health,
+            other_rules=not await recorded.is_confirmed_since(declared.at),
         )
         await self._children.remove(stream)
         self._clusters[stream] = cluster
@@ -287,6 +283,12 @@ class RecordedCluster:
             api_version, _, kind = key.rpartition("/")
             kinds[api_version, kind] = state.code
         return kinds
+
+    async def is_confirmed_since(self, at: int) -> bool:
+        """Whether everything was looked at after a time, and not merely begun to be."""
+        async with self._views.snapshot() as reader:
+            found = await reader.get(CLUSTERS, self._stream)
+        return found is not None and found.document.confirmed_at > at
 
     async def is_lost(self) -> bool:
         """Return whether the last that was recorded of the cluster itself is its loss."""

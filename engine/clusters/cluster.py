@@ -70,7 +70,8 @@ class Cluster:
     `run` must be running for anything here to work. What is observed goes to the stream
     `cluster/<project>/<name>`; `desired_body` gives the body that was last applied to an object,
     for the one dry run that tells a server's new reading from drift. `kept` is a store of kept
-    forms that clusters share. With `other_rules` what was recorded went by other health rules.
+    forms that clusters share. With `other_rules` what was recorded may have gone by other health
+    rules.
     """
 
     def __init__(

@@ -9,6 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
+from engine.process.clock import SystemClock
+from events.catalog import Declared
+from events.event import Actor, NewEvent, stream
+from events.postgres import open_log
 from tests.integration.test_line import CLUSTERS, Shop
 from tests.integration.test_steering import PROD, TARGET
 
@@ -51,6 +55,32 @@ async def test_a_rule_decides_and_another_rule_decides_anew(shop: Shop) -> None:
     await until_health(shop, "degraded")
     await shop.declare(ruled(shop, healthy="object.data.nothing == ''"))
     assert "no field nothing" in await until_health(shop, "unknown")
+
+
+async def test_a_rule_that_was_taken_away_just_before_a_crash_is_forgotten_all_the_same(
+    tmp_path: Path, dsn: str
+) -> None:
+    shop = Shop(tmp_path, dsn)
+    async with shop.clusters_running():
+        async with shop.engine():
+            first = shop.repository.start(CLUSTERS)
+            await shop.declare_shop()
+            await shop.synced(TARGET, first)
+            await shop.declare(ruled(shop, degraded="true"))
+            await until_health(shop, "degraded")
+        # As an engine would have it that died between the word and the second look.
+        spec = shop.cluster("prod")["spec"]
+        async with open_log(dsn) as log:
+            event = NewEvent(
+                event_id=SystemClock().event_id(),
+                stream=stream("cluster", "default", "prod"),
+                fact=Declared("Cluster", spec, {}),
+                actor=Actor("user:admin"),
+                occurred_at=SystemClock().now(),
+            )
+            await log.append([event])
+        async with shop.engine():
+            await until_health(shop, "healthy")
 
 
 async def test_a_rule_that_cannot_be_read_is_refused_where_it_stands(shop: Shop) -> None:
