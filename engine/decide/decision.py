@@ -364,8 +364,11 @@ def _answers_later(situation: Situation) -> bool:
 
 
 def _is_news(situation: Situation) -> bool:
-    synced = situation.target.synced
+    synced, last = situation.target.synced, situation.corrections.last
     if synced is None or synced.desired != situation.desired.position:
+        return True
+    if last and last.code and last.position > synced.position:
+        # What a correction failed at was put right by somebody else.
         return True
     is_asked = situation.open_request is not None or situation.adoption is not None
     return is_asked or situation.in_run

@@ -34,6 +34,7 @@ from events.catalog import (
     SourceChecked,
     Suspended,
     SyncRequested,
+    TargetSynced,
 )
 from events.event import Event
 from events.vocabulary import (
@@ -389,3 +390,19 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+
+
+def test_what_could_not_be_corrected_and_was_put_back_is_synced_again() -> None:
+    life = Life()
+    life.happened()
+    life.refusals_to_come(number=1)
+    life.write("a", "two")
+    life.happened()
+    assert status(life.situation()).sync is SyncState.FAILED
+    life.write("a", "one")
+    life.happened()
+    assert status(life.situation()).sync is SyncState.SYNCED
+    assert isinstance(life.facts[-1][1], TargetSynced)
+    said = len(life.facts)
+    life.happened()
+    assert len(life.facts) == said
