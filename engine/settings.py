@@ -106,7 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     signing_key_file: Annotated[
         Path | None,
-        _about("the key that checkpoints are signed with; default `signing.key` in `data_dir`"),
+        _about("the key that checkpoints are signed with"),
     ] = None
     signing: Annotated[
         Literal["engine", "external"],

@@ -5,6 +5,8 @@ Pure. A plan without an outcome after a restart is work that was cut off.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -117,7 +119,7 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
     """Corrections by target stream; indexed by whether one is under way ("planned")."""
 
     name = "corrections"
-    version = 6
+    version = 7
     document = CorrectionDocument
     types = names(
         (CorrectionPlanned, CorrectionApplied, CorrectionFailed, CorrectionAbandoned, HookEnded)
@@ -166,14 +168,14 @@ class CorrectionsView(StreamFold[CorrectionDocument]):
                         message=fact.message,
                         retry_at=fact.retry_at,
                         failed=_failed(fact),
-                        unsure=_unsure(fact),
+                        unsure=_unsure(fact, known.last),
                     )
                 return replace(known, plan=None, last=last, failures=fact.attempt, beside=None)
             case CorrectionAbandoned():
                 last = _ended(known, event, fact.plan)
                 if last and known.plan:
-                    applies = (a.ref for a in known.plan.actions if a.verb is Verb.APPLY)
-                    unsure = tuple(ref.identity for ref in applies)
+                    applies = [a.ref for a in known.plan.actions if a.verb is Verb.APPLY]
+                    unsure = _joined(known.last, [ref.identity for ref in applies])
                     last = replace(last, code="abandoned", message=fact.reason, unsure=unsure)
                 return replace(known, plan=None, last=last, beside=None)
         return document
@@ -266,14 +268,22 @@ def _failed(fact: CorrectionFailed) -> tuple[str, ...]:
     )
 
 
-def _unsure(fact: CorrectionFailed) -> tuple[str, ...]:
+def _joined(before: Ended | None, more: Iterable[str]) -> tuple[str, ...]:
+    """Return what was unsure already, and more, each once."""
+    return tuple(dict.fromkeys((*(before.unsure if before else ()), *more)))
+
+
+def _unsure(fact: CorrectionFailed, before: Ended | None) -> tuple[str, ...]:
+    """Return what is unsure after a failure: an answer to a later apply makes an object sure.
+
+    One that says that the object had moved on does not: that may have been the earlier apply.
+    """
     # Also those that the server says have failed: it may have been its own time-out.
     outcomes = (Outcome.UNREACHABLE, Outcome.FAILED)
-    return tuple(
-        result.ref.identity
-        for result in fact.results
-        if result.verb is Verb.APPLY and result.outcome in outcomes
-    )
+    applies = [result for result in fact.results if result.verb is Verb.APPLY]
+    sure = {result.ref.identity for result in applies if result.outcome.is_success}
+    lost = [result.ref.identity for result in applies if result.outcome in outcomes]
+    return tuple(each for each in _joined(before, lost) if each not in sure)
 
 
 def _ended(document: CorrectionDocument, event: Event, position: int) -> Ended | None:

@@ -10,6 +10,7 @@ from engine.decide.decision import PLAN_ACTIONS, decide
 from engine.decide.outcome import Backoff, conclude
 from engine.decide.situation import Situation
 from events.catalog import (
+    CorrectionAbandoned,
     CorrectionApplied,
     CorrectionFailed,
     CorrectionPlanned,
@@ -37,7 +38,7 @@ from events.vocabulary import (
     Verb,
 )
 from projections.clusters import ClusterDocument
-from projections.corrections import CorrectionDocument, Ended
+from projections.corrections import CORRECTIONS, CorrectionDocument, Ended
 from projections.declared import Suspension
 from projections.desired import DesiredDocument, RenderFailure
 from projections.drift import DriftCase, DriftDocument
@@ -49,6 +50,7 @@ from tests.deciding import (
     OTHER_COMMIT,
     Stored,
     application,
+    event,
     folded,
     kinds,
     observed,
@@ -521,3 +523,33 @@ def test_what_no_apply_of_ours_explains_is_drift_whatever_else_is_to_be_done() -
         unsure(Stored()),
     ):
         assert "DriftDetected" in names(decide(made).facts)
+
+
+def ends(*outcomes: Outcome | None) -> CorrectionDocument:
+    """Fold applies of one object, one after the other, that came to this; None: abandoned."""
+    stream, known, position = "target/default/shop@prod", None, 0
+    for outcome in outcomes:
+        position += 2
+        action = Action(Verb.APPLY, MAP, "new", desired="desired:two")
+        planned = CorrectionPlanned(COMMIT, Facts(1), (action,), "commit")
+        results = (Result(Verb.APPLY, MAP, outcome),) if outcome else ()
+        fact: Fact = CorrectionFailed(position, results, "x", "x", 1, 0)
+        if outcome is None:
+            fact = CorrectionAbandoned(position, "killed")
+        for offset, each in enumerate((planned, fact)):
+            happened = event(each, stream, position + offset, position + offset)
+            known = CORRECTIONS.apply(stream, known, happened, each)
+    assert known is not None
+    return known
+
+
+def test_an_apply_stays_unanswered_until_a_later_one_is_answered() -> None:
+    """A server that hung does late what it was asked: what is sent then finds the object moved."""
+    lost, stale = Outcome.UNREACHABLE, Outcome.STALE
+    for outcomes in ((lost, stale), (None, stale), (lost, Outcome.FORBIDDEN), (lost, None)):
+        last = ends(*outcomes).last
+        assert last is not None
+        assert last.unsure == (MAP.identity,)
+    answered = ends(lost, Outcome.CHANGED).last
+    assert answered is not None
+    assert answered.unsure == ()
