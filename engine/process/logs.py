@@ -15,7 +15,7 @@ from engine.telemetry import spans
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SELDOM = 300.0
-_CHATTY = ("asyncio", "aiohttp", "urllib3")
+_CHATTY = ("asyncio", "aiohttp", "kubernetes_asyncio", "urllib3")
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:

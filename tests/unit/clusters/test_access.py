@@ -104,9 +104,9 @@ async def test_files_are_meant_from_where_the_kubeconfig_lies(tmp_path: Path) ->
         "proxy-url": "http://127.0.0.1:3128",
     }
     path = _write(tmp_path, cluster, {"tokenFile": "token", "token": "other"})
+    (tmp_path / "token").write_text("of-the-file\n")
     assert str(tmp_path / "ca.crt") in (await _refusal(_reader(path))).message
     Authority(tmp_path / "pki").pair.certificate.replace(tmp_path / "ca.crt")
-    (tmp_path / "token").write_text("of-the-file\n")
     access = await _reader(path).current()
     assert access.authorization == "Bearer of-the-file"
     assert (access.server_name, access.proxy) == ("inside", "http://127.0.0.1:3128")
